@@ -1,0 +1,145 @@
+#include "base/call.h"
+
+#include "base/fd.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+void call_begin(struct call *c, int64_t deadline_ns)
+{
+	*c = (struct call){ .deadline_ns = deadline_ns };
+	atomic_init(&c->wake_fd, -1);
+	pthread_mutex_init(&c->lock, NULL);
+}
+
+void call_end(struct call *c)
+{
+	int fd = atomic_exchange(&c->wake_fd, -1);
+
+	fd_close(&fd);
+	arena_free(&c->arena);
+	pthread_mutex_destroy(&c->lock);
+}
+
+void call_cancel(struct call *c)
+{
+	pthread_mutex_t *mutex = NULL;
+	pthread_cond_t *cond = NULL;
+	uint64_t one = 1;
+	int fd;
+
+	atomic_store(&c->cancelled, true);
+	fd = atomic_load(&c->wake_fd);
+	if (fd >= 0)
+		(void)!write(fd, &one, sizeof(one));
+	pthread_mutex_lock(&c->lock);
+	mutex = c->waits.mutex;
+	cond = c->waits.cond;
+	if (cond)
+		pthread_cond_broadcast(cond);
+	pthread_mutex_unlock(&c->lock);
+	(void)mutex;
+}
+
+int call_check(struct call *c, struct err *e)
+{
+	if (atomic_load(&c->cancelled))
+		return err_set(e, ERR_CANCELLED, "the caller cancelled the call");
+	if (c->deadline_ns && clock_mono_ns() >= c->deadline_ns)
+		return err_set(e, ERR_TIMEOUT, "the call's deadline passed");
+	return 0;
+}
+
+int call_left_ms(const struct call *c)
+{
+	int64_t left;
+
+	if (!c->deadline_ns)
+		return -1;
+	left = c->deadline_ns - clock_mono_ns();
+	if (left <= 0)
+		return 0;
+	left = (left + NS_PER_MS - 1) / NS_PER_MS;
+	return left > INT_MAX ? INT_MAX : (int)left;
+}
+
+static int wake_fd_of(struct call *c)
+{
+	int fd = atomic_load(&c->wake_fd);
+
+	if (fd >= 0)
+		return fd;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	BUG_ON(fd < 0 && errno != EMFILE && errno != ENFILE);
+	atomic_store(&c->wake_fd, fd);
+	return fd; /* a cancel before the store is seen by the call_check() that follows */
+}
+
+static int shorter_ms(int a, int b)
+{
+	if (a < 0)
+		return b;
+	if (b < 0)
+		return a;
+	return MIN(a, b);
+}
+
+int io_poll(struct call *c, struct pollfd *fds, size_t n, int timeout_ms, struct err *e)
+{
+	int64_t until = timeout_ms < 0 ? 0 : clock_mono_ns() + timeout_ms * NS_PER_MS;
+	struct pollfd all[IO_POLL_MAX + 1];
+
+	BUG_ON(n > IO_POLL_MAX);
+	for (;;) {
+		int left = -1, ready;
+
+		if (n)
+			memcpy(all, fds, n * sizeof(*fds));
+		all[n] = (struct pollfd){ .fd = c ? wake_fd_of(c) : -1, .events = POLLIN };
+		if (c && call_check(c, e) < 0)
+			return -1;
+		if (timeout_ms >= 0) {
+			int64_t ns = until - clock_mono_ns();
+
+			left = ns > 0 ? (int)((ns + NS_PER_MS - 1) / NS_PER_MS) : 0;
+		}
+		ready = poll(all, n + 1, c ? shorter_ms(left, call_left_ms(c)) : left);
+		if (ready < 0 && errno == EINTR)
+			continue;
+		if (ready < 0)
+			return err_sys(e, errno, "poll");
+		if (all[n].revents) {
+			if (call_check(c, e) < 0)
+				return -1;
+			ready--;
+		}
+		if (ready > 0) {
+			memcpy(fds, all, n * sizeof(*fds));
+			return ready;
+		}
+		if (timeout_ms >= 0 && clock_mono_ns() >= until) {
+			for (size_t i = 0; i < n; i++)
+				fds[i].revents = 0;
+			return 0;
+		}
+	}
+}
+
+int io_wait(struct call *c, int fd, short events, struct err *e)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	if (io_poll(c, &p, 1, -1, e) < 0)
+		return -1;
+	return p.revents;
+}
+
+int call_sleep(struct call *c, int64_t ns, struct err *e)
+{
+	int64_t ms = (ns + NS_PER_MS - 1) / NS_PER_MS;
+
+	return io_poll(c, NULL, 0, ms > INT_MAX ? INT_MAX : (int)ms, e);
+}
