@@ -1,0 +1,90 @@
+/* Images: from a name to a mounted root. Content lies in an OCI image layout (skopeo and umoci read
+ * it), layers unpacked by diff ID beside it, and the catalog says what exists: an image is there
+ * only once all its data is on disk. An image's ID is its configuration's digest, the same text
+ * everywhere ("sha256:…").
+ *
+ * Every function may be called from every thread. Lists come from memory and never wait for a pull. */
+#ifndef KNARR_IMAGE_IMAGE_H
+#define KNARR_IMAGE_IMAGE_H
+
+#include "base/call.h"
+#include "spec/image_config.h"
+#include "store/catalog.h"
+
+struct images;
+
+struct image_settings {
+	const char *root;          /* "/var/lib/knarr": content/ and layers/ and containers/ lie in it */
+	const char *run;           /* "/run/knarr" */
+	const char *libexec;       /* where knarr-pull and knarr-unpack are */
+	const char *hosts_dir;     /* "/etc/knarr/hosts.d", then "/etc/containerd/certs.d": hosts.toml folders */
+	char *const *pinned;       /* references that RemoveImage and garbage collection leave */
+	int64_t pull_idle_ns;      /* a pull that receives nothing for so long fails */
+	unsigned parallel_layers;  /* 0: the default */
+};
+
+int images_open(const struct image_settings *settings, struct catalog *catalog, struct images **out, struct err *e);
+/* Ends what runs (its children too) and undoes what is half done. */
+void images_close(struct images *im);
+
+struct image {
+	char *id;
+	char **tags;               /* "docker.io/library/busybox:latest" */
+	char **digests;            /* "docker.io/library/busybox@sha256:…" */
+	uint64_t size_bytes;       /* what it takes on disk: unpacked layers and content, shared or not */
+	char *user;                /* the configuration's User, as written */
+	bool pinned;
+	struct json_map labels;
+};
+
+struct image_auth {                /* CRI AuthConfig; never logged */
+	const char *username, *password, *auth, *server_address, *identity_token, *registry_token;
+};
+
+/* Called from the pulling thread about twice a second, and at the end. */
+struct image_progress {
+	unsigned layers, layers_done;
+	uint64_t bytes, bytes_total;
+	const char *waits_for;     /* what it does now, in a word or two */
+};
+
+struct image_pull_request {
+	const char *reference;     /* as the user wrote it */
+	const struct image_auth *auth; /* NULL: anonymous */
+	void (*progress)(void *ctx, const struct image_progress *p); /* NULL: none */
+	void *progress_ctx;
+};
+
+/* Pulls, verifies and unpacks. Pulls of the same reference and credentials at the same time are one;
+ * the work ends when the last caller has gone. *id lives in the call's arena. */
+int image_pull(struct images *im, struct call *c, const struct image_pull_request *r, const char **id, struct err *e);
+
+/* By ID, ID prefix of at least 12 hex digits, tag or digest reference. ERR_NOT_FOUND. */
+int image_find(struct images *im, struct arena *a, const char *name, struct image *out, struct err *e);
+int image_list(struct images *im, struct arena *a, struct image **out, size_t *n, struct err *e);
+/* All names of the ID the name means. ERR_STATE while a container uses it (image_hold). Absent: success. */
+int image_remove(struct images *im, struct call *c, const char *name, struct err *e);
+/* A name more for an image that is there. */
+int image_tag(struct images *im, const char *id, const char *reference, struct err *e);
+
+int image_config_of(struct images *im, struct arena *a, const char *id, struct image_config *out, struct err *e);
+
+struct image_usage {
+	char *mount_point;         /* of the file system that holds root */
+	uint64_t used_bytes, inodes_used;
+	int64_t at_wall_ns;
+};
+int image_usage_of(struct images *im, struct arena *a, struct image_usage *out, struct err *e);
+
+/* --- a container's root: a writable snapshot over an image's layers ------------------------------- */
+
+/* Makes containers/ID/{upper,work}; the image is held from removal until snapshot_remove. Undo and
+ * recovery call snapshot_remove, which is harmless where nothing is. */
+int snapshot_create(struct images *im, const char *container_id, const char *image_id, struct err *e);
+int snapshot_remove(struct images *im, const char *container_id, struct err *e);
+/* The overlay as a detached mount (fsopen, fsmount), not visible anywhere; the caller owns the fd. */
+int snapshot_mount(struct images *im, const char *container_id, int *mount_fd, struct err *e);
+/* What the container wrote: bytes and inodes of upper (a walk, cached for a few seconds). */
+int snapshot_usage(struct images *im, const char *container_id, uint64_t *bytes, uint64_t *inodes, struct err *e);
+
+#endif
