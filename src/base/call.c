@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -24,10 +25,28 @@ void call_end(struct call *c)
 	pthread_mutex_destroy(&c->lock);
 }
 
+/* Whoever waits in cond_wait() checks, registers and waits while holding the mutex: with the mutex
+ * held here too, the broadcast cannot fall between its check and its wait. It is only tried for,
+ * since the waiter takes the two locks in the other order; and the waiter cannot leave (and the
+ * mutex not go away) while c->lock is held. */
+static bool wake_waiter(struct call *c)
+{
+	bool done = true;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->waits.cond) {
+		done = pthread_mutex_trylock(c->waits.mutex) == 0;
+		if (done) {
+			pthread_cond_broadcast(c->waits.cond);
+			pthread_mutex_unlock(c->waits.mutex);
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+	return done;
+}
+
 void call_cancel(struct call *c)
 {
-	pthread_mutex_t *mutex = NULL;
-	pthread_cond_t *cond = NULL;
 	uint64_t one = 1;
 	int fd;
 
@@ -35,13 +54,8 @@ void call_cancel(struct call *c)
 	fd = atomic_load(&c->wake_fd);
 	if (fd >= 0)
 		(void)!write(fd, &one, sizeof(one));
-	pthread_mutex_lock(&c->lock);
-	mutex = c->waits.mutex;
-	cond = c->waits.cond;
-	if (cond)
-		pthread_cond_broadcast(cond);
-	pthread_mutex_unlock(&c->lock);
-	(void)mutex;
+	while (!wake_waiter(c))
+		(void)sched_yield();
 }
 
 int call_check(struct call *c, struct err *e)

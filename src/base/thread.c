@@ -57,6 +57,11 @@ void cond_broadcast(struct cond *c)
 	pthread_cond_broadcast(&c->cond);
 }
 
+void cond_signal(struct cond *c)
+{
+	pthread_cond_signal(&c->cond);
+}
+
 static void call_waits_in(struct call *call, struct cond *c, struct lock *l)
 {
 	pthread_mutex_lock(&call->lock);
@@ -65,35 +70,39 @@ static void call_waits_in(struct call *call, struct cond *c, struct lock *l)
 	pthread_mutex_unlock(&call->lock);
 }
 
-/* A cancel that comes between call_check() and the wait would broadcast to nobody: the wait is
- * therefore cut into slices, so that it is noticed a moment later at the worst. */
-static struct timespec slice_end(const struct call *call)
+/* The cancel flag is looked at again once the wait is registered: from then on call_cancel()
+ * cannot broadcast before the wait has begun, since it does so with the mutex held. */
+static int wait_registered(struct call *call, struct cond *c, struct lock *l, struct err *e)
 {
-	int64_t until = clock_mono_ns() + 50 * NS_PER_MS;
+	struct timespec until = { .tv_sec = call->deadline_ns / NS_PER_S,
+				  .tv_nsec = call->deadline_ns % NS_PER_S };
 
-	if (call->deadline_ns && call->deadline_ns < until)
-		until = call->deadline_ns;
-	return (struct timespec){ .tv_sec = until / NS_PER_S, .tv_nsec = until % NS_PER_S };
+	if (call_check(call, e) < 0)
+		return -1;
+	if (call->deadline_ns)
+		(void)pthread_cond_timedwait(&c->cond, &l->mutex, &until);
+	else
+		(void)pthread_cond_wait(&c->cond, &l->mutex);
+	return 0;
 }
 
 int cond_wait(struct call *call, struct cond *c, struct lock *l, struct err *e)
 {
-	struct timespec until;
+	int rc = 0;
 
 	lock_assert_held(l);
-	if (call && call_check(call, e) < 0)
-		return -1;
 	l->held = false;
 	if (call) {
 		call_waits_in(call, c, l);
-		until = slice_end(call);
-		(void)pthread_cond_timedwait(&c->cond, &l->mutex, &until);
+		rc = wait_registered(call, c, l, e);
 		call_waits_in(call, NULL, NULL);
 	} else {
 		(void)pthread_cond_wait(&c->cond, &l->mutex);
 	}
 	l->holder = pthread_self();
 	l->held = true;
+	if (rc < 0)
+		return -1;
 	return call ? call_check(call, e) : 0;
 }
 

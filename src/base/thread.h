@@ -43,6 +43,7 @@ void cond_destroy(struct cond *c);
  * call: waits for ever. May return without cause: test the condition in a loop. */
 int cond_wait(struct call *call, struct cond *c, struct lock *l, struct err *e);
 void cond_broadcast(struct cond *c);
+void cond_signal(struct cond *c); /* one waiter; for a cond that only one thread waits on */
 
 /* A joinable thread with a small stack (256 KiB) and all signals blocked. */
 int thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *arg, struct err *e);
