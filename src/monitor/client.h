@@ -13,9 +13,12 @@
 
 struct monitor_program {           /* one per knarrd */
 	int exec_fd;               /* a read-only clone of the knarr-pod file; execveat */
-	int lean_mount_ns_fd;      /* the lean mount namespace that monitors live in; -1 until made */
+	int lean_mount_ns_fd;      /* the lean mount namespace that monitors live in: a tmpfs root,
+				    * /proc and a small /dev. -1: the file is linked dynamically (a
+				    * sanitizer build), each monitor gets a copy of the host's table */
+	int cgroup_root_fd;        /* /sys/fs/cgroup of the host */
 };
-/* Opens the file and makes the lean mount namespace (by a short-lived child). */
+/* Opens the file and makes the lean mount namespace (by a short-lived child). Blocks some ms. */
 int monitor_program_open(const char *path, struct monitor_program *out, struct err *e);
 void monitor_program_close(struct monitor_program *p);
 
@@ -23,16 +26,21 @@ void monitor_program_close(struct monitor_program *p);
 enum monitor_ns { MONITOR_NS_NET = BIT(0), MONITOR_NS_IPC = BIT(1), MONITOR_NS_UTS = BIT(2),
 		  MONITOR_NS_PID = BIT(3) /* one for all containers: with a tiny init */ };
 
+struct monitor_sysctl {
+	const char *key, *value;   /* "net.ipv4.ip_forward" or with slashes */
+};
+
 struct monitor_pod_spec {
 	const char *pod_id;
 	int run_dirfd;             /* /run/knarr/pods/ID : socket "monitor.sock" */
 	int state_dirfd;           /* /var/lib/knarr/pods/ID : exit files "exit-CONTAINER" */
 	unsigned namespaces;       /* those to make; the others are the host's */
 	const char *hostname;      /* "" : leave */
-	const struct { const char *key, *value; } *sysctls;
+	const struct monitor_sysctl *sysctls; /* ERR_INVALID for one of a namespace the pod does not own */
 	size_t nsysctls;
-	const char *const *monitor_cgroups; /* cgroup folders knarr-pod itself joins ("knarr/ID"), by kernel/cgroup */
-	int64_t oom_score_adj;     /* what children inherit unless told otherwise */
+	const char *cgroup;        /* the folder, in every hierarchy, that knarr-pod itself joins ("knarr");
+				    * made if missing, shared by all monitors; NULL: stays in knarrd's */
+	int64_t oom_score_adj;     /* knarr-pod's own (-999…); a container's comes from its config.json */
 };
 
 struct monitor {                   /* what knarrd remembers of a running monitor (in the pod's record) */
@@ -41,11 +49,18 @@ struct monitor {                   /* what knarrd remembers of a running monitor
 	unsigned protocol;
 };
 
-/* Starts knarr-pod; it answers when its namespaces exist and lo is up. *netns_fd: the pod's network
- * namespace, -1 for the host's; *ipcns_fd and *utsns_fd likewise; the caller's. */
+/* Starts knarr-pod; it answers when its namespaces exist and lo is up. The socket is bound (and so
+ * monitor_find() works) before the process exists. knarrd should reap it when its pidfd becomes
+ * readable. netns_fd: the pod's network namespace, -1 for the host's; the others likewise; all fds
+ * are the caller's.
+ *
+ * In a config.json the pod's namespaces are named by path /proc/MONITOR_PID/ns/{net,ipc,uts} (and
+ * /proc/INIT_PID/ns/pid): any OCI runtime can follow these; knarr-pod, which lives in them, takes
+ * its own fds. */
 struct monitor_started {
 	struct monitor monitor;
-	int pidfd, netns_fd, ipcns_fd, utsns_fd;
+	int pidfd, netns_fd, ipcns_fd, utsns_fd, pidns_fd;
+	pid_t init_pid;            /* the tiny init of the pod's PID namespace; 0: none */
 };
 int monitor_start(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
 		  struct monitor_started *out, struct err *e);
@@ -53,21 +68,31 @@ int monitor_start(struct call *c, const struct monitor_program *p, const struct 
 /* Says hello to the monitor behind run_dirfd's socket; *pidfd is the caller's. Used after a restart. */
 int monitor_find(struct call *c, int run_dirfd, struct monitor *out, int *pidfd, struct err *e);
 
+/* Writes more sysctls in the pod's namespaces: those that name an interface (net.ipv4.conf.eth0.…)
+ * can only be written after CNI ADD. */
+int monitor_sysctls(struct call *c, int run_dirfd, const struct monitor_sysctl *sysctls, size_t n,
+		    struct err *e);
+
 /* --- containers ------------------------------------------------------------------------------------ */
+
+struct monitor_mount_fd {          /* config.mounts[mount]'s source: a detached open_tree clone */
+	uint32_t mount;
+	int fd;
+};
 
 struct monitor_start_request {
 	const char *container_id;
 	const char *bundle_path;   /* for error texts and hooks; the files come as fds */
 	int config_fd;             /* config.json */
 	int root_fd;               /* detached mount of the root file system */
-	const struct { uint32_t mount; int fd; } *mount_fds; /* config.mounts[mount]'s source, a detached
-							      * open_tree clone; all others by their config */
-	size_t nmount_fds;
-	int log_fd;                /* CRI log, O_APPEND; -1: none */
-	int log_dirfd;             /* and where it lies, to open it anew on ReopenContainerLog... */
-	const char *log_name;      /* ...under this name */
+	const struct monitor_mount_fd *mount_fds; /* all other mounts are made by their config */
+	size_t nmount_fds;         /* at most MONITOR_MOUNT_FDS_MAX */
+	int log_fd;                /* CRI log, O_WRONLY | O_APPEND; -1: none. monitor_container_reopen_log
+				    * replaces it */
 	bool stdin_open, stdin_once, tty;
 };
+
+enum { MONITOR_MOUNT_FDS_MAX = 240 };
 
 struct monitor_process {
 	pid_t pid;                 /* in the host's pid namespace */
@@ -76,11 +101,14 @@ struct monitor_process {
 };
 
 /* Makes cgroup and process, sets it up, executes. An error is the one of the very step that failed
- * in the child. */
+ * in the child, and nothing is left then. All fds stay the caller's. Once sent, a start goes on even
+ * if the call is given up: monitor_list() tells what came of it. ERR_EXISTS: the id is taken. */
 int monitor_container_start(struct call *c, int run_dirfd, const struct monitor_start_request *r,
 			    struct monitor_process *out, struct err *e);
 
-enum monitor_kill { MONITOR_KILL_FIRST, MONITOR_KILL_ALL /* the whole cgroup */ };
+/* A signal to the first process, or to all of the cgroup. ERR_NOT_FOUND: no such container;
+ * ERR_STATE: it has ended. */
+enum monitor_kill { MONITOR_KILL_FIRST, MONITOR_KILL_ALL };
 int monitor_container_kill(struct call *c, int run_dirfd, const char *container_id, int signal,
 			   enum monitor_kill what, struct err *e);
 
@@ -93,8 +121,8 @@ int monitor_container_reopen_log(struct call *c, int run_dirfd, const char *cont
 enum monitor_container_state { MONITOR_RUNNING, MONITOR_EXITED };
 struct monitor_exit {
 	int code;                  /* 128 + signal when killed */
-	int signal;
-	bool oom_killed;
+	int signal;                /* 0: it exited by itself */
+	bool oom_killed;           /* its cgroup counted an OOM kill, and the code is not 0 */
 	int64_t started_wall_ns, finished_wall_ns;
 	const char *reason, *message; /* "" or "StartError"… */
 };
@@ -105,7 +133,8 @@ struct monitor_container {
 	struct monitor_exit exit;
 };
 int monitor_list(struct call *c, int run_dirfd, struct monitor_container **out, size_t *n, struct err *e);
-/* Forgets an exited container and removes its cgroup and exit file. */
+/* Forgets an exited container and removes its exit file (its cgroup went with its exit).
+ * ERR_STATE: it still runs. ERR_NOT_FOUND. */
 int monitor_container_forget(struct call *c, int run_dirfd, const char *container_id, struct err *e);
 
 /* The durable exit record that knarr-pod wrote (also readable when knarr-pod is gone). ERR_NOT_FOUND. */
@@ -116,15 +145,19 @@ int monitor_exit_read(struct arena *a, int state_dirfd, const char *container_id
 
 struct monitor_exec_request {
 	const char *container_id;
-	char *const *argv;
+	char *const *argv;         /* all else (user, environment, folder…) as config.json's process has it */
 	int64_t timeout_ns;        /* 0: none; knarr-pod keeps it and kills the whole tree */
 	size_t output_max_bytes;   /* of each stream; more is read and dropped */
 };
 struct monitor_exec_result {
-	int exit_code;
-	bool timed_out;
+	int exit_code;             /* 128 + signal when killed */
+	bool timed_out;            /* its whole process tree was killed at the timeout */
+	bool cut;                  /* more output than output_max_bytes */
 	struct str out, err;       /* in the call's arena */
 };
+/* Runs a command in a running container and waits for it. When the call ends first, the exec's
+ * process tree is killed. ERR_NOT_FOUND: the container, or the program in it (the text says which);
+ * ERR_STATE: it has ended. */
 int monitor_exec_sync(struct call *c, int run_dirfd, const struct monitor_exec_request *r,
 		      struct monitor_exec_result *out, struct err *e);
 
@@ -140,7 +173,8 @@ struct monitor_event {
 /* 1: an event; 0: none now; -1: ERR_UNAVAILABLE, the connection ended. */
 int monitor_event_read(struct arena *a, int event_fd, struct monitor_event *out, struct err *e);
 
-/* Kills what still runs, lets go of the namespaces and ends. */
+/* Kills what still runs, lets go of the namespaces and ends; answered when all exits are recorded.
+ * A monitor that is gone already is success. */
 int monitor_shutdown(struct call *c, int run_dirfd, struct err *e);
 
 #endif
