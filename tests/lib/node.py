@@ -1,0 +1,159 @@
+"""A private knarrd for a test: roots, sockets, bridge and subnet of its own, and a look at what it leaves behind."""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+
+class Tap:
+    """Counts promises in TAP. `with tap.test("promise"):` is ok unless the block raises."""
+
+    def __init__(self):
+        self.count, self.failed = 0, 0
+
+    @contextlib.contextmanager
+    def test(self, promise):
+        self.count += 1
+        try:
+            yield
+        except Exception as problem:  # any failure of the block is the test's
+            self.failed += 1
+            print(f"not ok {self.count} - {promise}")
+            print("# " + f"{type(problem).__name__}: {problem}".replace("\n", "\n# "), flush=True)
+        else:
+            print(f"ok {self.count} - {promise}", flush=True)
+
+    def skip(self, promise, missing):
+        """Only for a kernel feature that this machine lacks, which it names."""
+        self.count += 1
+        print(f"ok {self.count} - {promise} # SKIP {missing}", flush=True)
+
+    def end(self):
+        print(f"1..{self.count}")
+        sys.exit(1 if self.failed else 0)
+
+
+def until(what, seconds, check, every=0.05):
+    """Waits until check() gives something true, and returns it."""
+    end = time.monotonic() + seconds
+    while True:
+        found = check()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(every)
+
+
+class Knarrd:
+    """`with Knarrd(build) as node:` — node.sock is kubelet's socket, node.user_sock the user's."""
+
+    def __init__(self, build, config="", keep=False, cni=True):
+        self.build, self.extra, self.keep, self.cni = pathlib.Path(build), config, keep, cni
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="knarr-test-"))
+        self.name = self.dir.name.rsplit("-", 1)[1][:6].lower().replace("_", "x")
+        self.root, self.run = self.dir / "root", self.dir / "run"
+        self.sock, self.user_sock = self.run / "knarrd.sock", self.run / "user.sock"
+        self.log = self.dir / "knarrd.log"
+        self.bridge = f"kn{self.name}"
+        self.octet = 1 + sum(self.name.encode()) * 7 % 250
+        self.process = None
+
+    def write_config(self):
+        self.dir.joinpath("cni").mkdir(exist_ok=True)
+        self.dir.joinpath("hosts.d").mkdir(exist_ok=True)
+        if self.cni:
+            self.dir.joinpath("cni/10-test.conflist").write_text(json.dumps({
+                "cniVersion": "1.0.0", "name": f"knarr-test-{self.name}", "plugins": [
+                    {"type": "bridge", "bridge": self.bridge, "isGateway": True, "ipMasq": False, "hairpinMode": True,
+                     "ipam": {"type": "host-local", "dataDir": str(self.dir / "ipam"),
+                              "ranges": [[{"subnet": f"10.244.{self.octet}.0/24"}]],
+                              "routes": [{"dst": "0.0.0.0/0"}]}},
+                    {"type": "portmap", "capabilities": {"portMappings": True}}]}))
+        self.config = self.dir / "knarrd.yaml"
+        self.config.write_text(f"""root: {self.root}
+run: {self.run}
+socket: {self.sock}
+user_socket: {self.user_sock}
+libexec: {self.libexec()}
+hosts_dirs: [{self.dir}/hosts.d]
+cni:
+  conf_dir: {self.dir}/cni
+  bin_dirs: [/usr/lib/cni, /opt/cni/bin]
+  cache_dir: {self.dir}/cni-cache
+{self.extra}
+""")
+
+    def libexec(self):
+        """The helpers lie in the rooms that build them; a folder of links brings them together."""
+        where = self.dir / "libexec"
+        where.mkdir(exist_ok=True)
+        for name in ("knarr-pod", "knarr-pull", "knarr-unpack", "knarr-oci"):
+            for found in self.build.rglob(name):
+                if found.is_file() and not (where / name).exists():
+                    (where / name).symlink_to(found.resolve())
+        return where
+
+    def program(self, name):
+        return next(p for p in self.build.rglob(name) if p.is_file() and os.access(p, os.X_OK))
+
+    def start(self, wait=True):
+        self.process = subprocess.Popen([self.program("knarrd"), "--config", self.config], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=open(self.log, "a"))
+        if wait:
+            until("knarrd's socket", 20, lambda: self.sock.exists() or self.process.poll() is not None)
+            if self.process.poll() is not None:
+                raise AssertionError(f"knarrd ended at once:\n{self.log.read_text()[-3000:]}")
+
+    def kill(self, sig=signal.SIGKILL):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(sig)
+            self.process.wait(30)
+
+    def cli(self, *words, check=True, timeout=60, text=True, **kw):
+        """The user's command, on the user's socket."""
+        return subprocess.run([self.program("knarr"), "--socket", self.user_sock, *map(str, words)], check=check,
+                              capture_output=True, text=text, timeout=timeout, stdin=subprocess.DEVNULL, **kw)
+
+    def monitors(self):
+        """The pids of our knarr-pod processes (each names its run folder)."""
+        found = []
+        for p in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                text = p.joinpath("cmdline").read_bytes()
+                if b"knarr-pod" in text.split(b"\0")[0] and str(self.run).encode() in text:
+                    found.append(int(p.name))
+        return found
+
+    def leftovers(self):
+        """What must not be there once every pod is removed."""
+        left = []
+        mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+        left += [m for m in mounts if str(self.dir) in m]
+        left += [f"knarr-pod {p}" for p in self.monitors()]
+        return left
+
+    def __enter__(self):
+        self.write_config()
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.kill(signal.SIGTERM)
+        for pid in self.monitors():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()[::-1]:
+                target = line.split()[4]
+                if target.startswith(str(self.dir)):
+                    subprocess.run(["umount", "-l", target], check=False)
+        subprocess.run(["ip", "link", "del", self.bridge], stderr=subprocess.DEVNULL, check=False)
+        if not self.keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
