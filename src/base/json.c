@@ -523,6 +523,8 @@ static int read_field(struct arena *a, const struct json *v, const struct json_f
 			return -1;
 		*(void **)at = sub;
 		return 0;
+	case JSON_SUB:
+		return json_read(a, v, f->sub, flags, at, e);
 	case JSON_OBJV:
 		return read_objects(a, v, f, flags, at, e);
 	case JSON_I64V: case JSON_U32V:
@@ -636,9 +638,18 @@ int json_write_value(struct buf *b, const struct json *v, struct err *e)
 	return buf_addz(b, object ? "}" : "]", e);
 }
 
+static bool is_all_zero(const void *at, size_t size)
+{
+	const char *p = at;
+
+	return !size || (!p[0] && !memcmp(p, p + 1, size - 1));
+}
+
 static bool is_absent(const struct json_field *f, const void *at)
 {
 	switch (f->kind) {
+	case JSON_SUB:
+		return is_all_zero(at, f->size);
 	case JSON_BOOL:
 		return !*(const bool *)at;
 	case JSON_I32: case JSON_U32:
@@ -737,6 +748,8 @@ static int write_field(struct buf *b, const struct json_field *f, const void *at
 		return buf_addf(b, e, "%.17g", *(const double *)at);
 	case JSON_OBJ:
 		return json_write(b, f->sub, *(void *const *)at, e);
+	case JSON_SUB:
+		return json_write(b, f->sub, at, e);
 	case JSON_OBJV: case JSON_I64V: case JSON_U32V:
 		return write_vec(b, f, at, e);
 	case JSON_MAP:
@@ -780,4 +793,107 @@ int json_write(struct buf *b, const struct json_field *fields, const void *in, s
 			return -1;
 	}
 	return buf_addz(b, "}", e);
+}
+
+static struct json_map copy_map(struct arena *a, const struct json_map *m)
+{
+	struct json_map map = { NULL, m->count };
+
+	if (!m->p)
+		return map;
+	map.p = arena_newn0(a, struct json_pair, m->count + 1);
+	for (size_t i = 0; i < m->count; i++)
+		map.p[i] = (struct json_pair){ arena_strdup(a, m->p[i].key), arena_strdup(a, m->p[i].value) };
+	return map;
+}
+
+static struct json_vec copy_vec(struct arena *a, const struct json_field *f, const struct json_vec *v)
+{
+	size_t size = f->kind == JSON_OBJV ? f->size : f->kind == JSON_I64V ? sizeof(int64_t) : sizeof(uint32_t);
+	struct json_vec vec = { NULL, v->count };
+
+	if (!v->p)
+		return vec;
+	vec.p = arena_array0(a, v->count + 1, size);
+	if (f->kind != JSON_OBJV) {
+		memcpy(vec.p, v->p, size * v->count);
+		return vec;
+	}
+	for (size_t i = 0; i < v->count; i++)
+		json_copy(a, f->sub, (const char *)v->p + i * size, (char *)vec.p + i * size);
+	return vec;
+}
+
+static const struct json *copy_value(struct arena *a, const struct json *v)
+{
+	struct json *copy = arena_memdup(a, v, sizeof(*v));
+	struct json **tail = &copy->first;
+
+	copy->key = arena_strdup(a, v->key);
+	if (v->text.p)
+		copy->text.p = arena_strndup(a, v->text.p, v->text.len);
+	copy->next = NULL;
+	for (const struct json *m = v->first; m; m = m->next) {
+		*tail = (struct json *)copy_value(a, m);
+		tail = &(*tail)->next;
+	}
+	return copy;
+}
+
+static void copy_field(struct arena *a, const struct json_field *f, const void *from, void *to)
+{
+	const void *p;
+
+	switch (f->kind) {
+	case JSON_STR:
+		*(char **)to = arena_strdup(a, *(char *const *)from);
+		return;
+	case JSON_STRV:
+		if (*(char **const *)from)
+			*(char ***)to = strv_dup(a, *(char **const *)from);
+		return;
+	case JSON_BOOL:
+		*(bool *)to = *(const bool *)from;
+		return;
+	case JSON_I32: case JSON_U32:
+		*(uint32_t *)to = *(const uint32_t *)from;
+		return;
+	case JSON_I64: case JSON_U64: case JSON_F64:
+		*(uint64_t *)to = *(const uint64_t *)from;
+		return;
+	case JSON_OPT_BOOL: case JSON_OPT_I32: case JSON_OPT_U32: case JSON_OPT_I64: case JSON_OPT_U64:
+		p = *(void *const *)from;
+		if (p)
+			*(void **)to = arena_memdup(a, p, f->kind == JSON_OPT_BOOL ? sizeof(bool) :
+						    f->kind == JSON_OPT_I32 || f->kind == JSON_OPT_U32 ? 4 : 8);
+		return;
+	case JSON_OBJ:
+		p = *(void *const *)from;
+		if (p)
+			json_copy(a, f->sub, p, *(void **)to = arena_alloc0(a, f->size));
+		return;
+	case JSON_SUB:
+		json_copy(a, f->sub, from, to);
+		return;
+	case JSON_OBJV: case JSON_I64V: case JSON_U32V:
+		*(struct json_vec *)to = copy_vec(a, f, from);
+		return;
+	case JSON_MAP:
+		*(struct json_map *)to = copy_map(a, from);
+		return;
+	case JSON_ANY:
+		p = *(const struct json *const *)from;
+		if (p)
+			*(const struct json **)to = copy_value(a, p);
+		return;
+	case JSON_END:
+		break;
+	}
+	BUG("a json field of no kind");
+}
+
+void json_copy(struct arena *a, const struct json_field *fields, const void *from, void *to)
+{
+	for (const struct json_field *f = fields; f->kind; f++)
+		copy_field(a, f, (const char *)from + f->offset, (char *)to + f->offset);
 }

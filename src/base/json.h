@@ -42,6 +42,7 @@ enum json_kind {
 	JSON_F64,     /* double */
 	JSON_OPT_BOOL, JSON_OPT_I32, JSON_OPT_U32, JSON_OPT_I64, JSON_OPT_U64, /* pointers, NULL: absent */
 	JSON_OBJ,     /* struct *                    : `sub` and `size`; NULL when absent */
+	JSON_SUB,     /* a struct in line          : `sub` and `size`; absent while all its bytes are 0 */
 	JSON_OBJV,    /* struct json_vec             : array of structs in line, `sub` and `size` */
 	JSON_I64V,    /* struct json_vec of int64_t */
 	JSON_U32V,    /* struct json_vec of uint32_t */
@@ -89,6 +90,8 @@ int json_load(struct arena *a, struct str text, const struct json_field *fields,
  * left out, unless JSON_KEEP_ZERO. */
 int json_write(struct buf *b, const struct json_field *fields, const void *in, struct err *e);
 int json_write_value(struct buf *b, const struct json *v, struct err *e);
+/* A deep copy of what the table names, into a zeroed struct: all of it lives in `a`. */
+void json_copy(struct arena *a, const struct json_field *fields, const void *from, void *to);
 /* A quoted, escaped string. */
 int json_write_text(struct buf *b, const char *text, struct err *e);
 
