@@ -10,6 +10,7 @@
 
 #include "base/call.h"
 #include "base/proc.h"
+#include "base/str.h"
 
 struct monitor_program {           /* one per knarrd */
 	int exec_fd;               /* a read-only clone of the knarr-pod file; execveat */
