@@ -1,5 +1,7 @@
 #include "wire/rpc.h"
 
+#include "wire/grpc.h"
+
 const struct rpc_method *rpc_find(const struct rpc_method *table, struct str path)
 {
 	for (; table->path; table++)
@@ -112,18 +114,21 @@ int rpc_unpack(struct arena *a, const ProtobufCMessageDescriptor *type, struct s
 	return 0;
 }
 
-int rpc_pack(struct arena *a, ProtobufCMessage *m, struct str *out, struct err *e)
+int rpc_pack(struct arena *a, ProtobufCMessage *m, struct buf *out, struct err *e)
 {
+	struct buf b = BUF(GRPC_HEAD + RPC_MESSAGE_MAX);
 	size_t size;
-	char *bytes;
 
 	rpc_message_clean(a, m);
 	size = protobuf_c_message_get_packed_size(m);
 	if (size > RPC_MESSAGE_MAX)
-		return err_set(e, ERR_EXHAUSTED, "the answer has %zu bytes, more than the %d that gRPC takes",
+		return err_set(e, ERR_EXHAUSTED, "the message has %zu bytes, more than the %d that gRPC takes",
 			       size, RPC_MESSAGE_MAX);
-	bytes = arena_alloc(a, size + 1);
-	(void)protobuf_c_message_pack(m, (uint8_t *)bytes);
-	*out = (struct str){ bytes, size };
+	if (buf_reserve(&b, GRPC_HEAD + size, e) < 0)
+		return -1;
+	grpc_head_write(b.p, size);
+	(void)protobuf_c_message_pack(m, (uint8_t *)b.p + GRPC_HEAD);
+	b.len = GRPC_HEAD + size;
+	*out = b;
 	return 0;
 }

@@ -6,6 +6,7 @@
 #ifndef KNARR_WIRE_RPC_H
 #define KNARR_WIRE_RPC_H
 
+#include "base/buf.h"
 #include "base/call.h"
 #include "base/err.h"
 #include "base/str.h"
@@ -69,7 +70,8 @@ void rpc_message_clean(struct arena *a, ProtobufCMessage *m);
 /* Unpacks into the arena (nothing needs to be freed), strings checked. ERR_INVALID names the type. */
 int rpc_unpack(struct arena *a, const ProtobufCMessageDescriptor *type, struct str bytes,
 	       ProtobufCMessage **out, struct err *e);
-/* Cleans the strings and packs into the arena. ERR_EXHAUSTED past RPC_MESSAGE_MAX. */
-int rpc_pack(struct arena *a, ProtobufCMessage *m, struct str *out, struct err *e);
+/* Cleans the strings (in the arena) and packs into *out, gRPC's head of five bytes first: a buffer of
+ * its own, since an answer outlives its call until it is sent. ERR_EXHAUSTED past RPC_MESSAGE_MAX. */
+int rpc_pack(struct arena *a, ProtobufCMessage *m, struct buf *out, struct err *e);
 
 #endif
