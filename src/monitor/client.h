@@ -12,15 +12,19 @@
 #include "base/proc.h"
 #include "base/str.h"
 
+struct cgroup_layout;              /* kernel/cgroup.h */
+
 struct monitor_program {           /* one per knarrd */
 	int exec_fd;               /* a read-only clone of the knarr-pod file; execveat */
 	int lean_mount_ns_fd;      /* the lean mount namespace that monitors live in: a tmpfs root,
 				    * /proc and a small /dev. -1: the file is linked dynamically (a
 				    * sanitizer build), each monitor gets a copy of the host's table */
-	int cgroup_root_fd;        /* /sys/fs/cgroup of the host */
+	const struct cgroup_layout *cgroups; /* the caller's; handed on to each monitor */
 };
-/* Opens the file and makes the lean mount namespace (by a short-lived child). Blocks some ms. */
-int monitor_program_open(const char *path, struct monitor_program *out, struct err *e);
+/* Opens the file and makes the lean mount namespace (by a short-lived child). Blocks some ms. The
+ * layout must live as long as the program. */
+int monitor_program_open(const char *path, const struct cgroup_layout *cgroups, struct monitor_program *out,
+			 struct err *e);
 void monitor_program_close(struct monitor_program *p);
 
 /* The namespaces that the pod shares; each is made by knarr-pod and held by it. */
@@ -41,7 +45,8 @@ struct monitor_pod_spec {
 	size_t nsysctls;
 	const char *cgroup;        /* the folder, in every hierarchy, that knarr-pod itself joins ("knarr");
 				    * made if missing, shared by all monitors; NULL: stays in knarrd's */
-	int64_t oom_score_adj;     /* knarr-pod's own (-999…); a container's comes from its config.json */
+	int64_t oom_score_adj;     /* knarr-pod's own, as far as the kernel lets it; a container's is in its
+				    * config.json */
 };
 
 struct monitor {                   /* what knarrd remembers of a running monitor (in the pod's record) */
