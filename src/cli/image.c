@@ -1,0 +1,199 @@
+#include "cli/cli.h"
+
+#include "base/clock.h"
+#include "cri.pb-c.h"
+#include "knarr.pb-c.h"
+#include "spec/ref.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+struct shown {
+	struct arena *a;
+	const char *reference, *id;
+	bool terminal;
+	int64_t begun_ns, said_ns;
+};
+
+static void show_bar(const struct shown *s, const Knarr__V1__PullImageProgress *p)
+{
+	char bar[31];
+	unsigned full = p->bytes_total ? (unsigned)(MIN(p->bytes, p->bytes_total) * 30 / p->bytes_total) : 0;
+	double seconds = (double)(clock_mono_ns() - s->begun_ns) / 1e9;
+
+	for (unsigned i = 0; i < 30; i++)
+		bar[i] = i < full ? '=' : i == full ? '>' : ' ';
+	bar[30] = '\0';
+	fprintf(stderr, "\r\033[K[%s] %s of %s, layer %u of %u, %s/s%s%s", bar, text_size(s->a, p->bytes),
+		text_size(s->a, p->bytes_total), p->layers_done, p->layers,
+		text_size(s->a, seconds > 0.1 ? (uint64_t)((double)p->bytes / seconds) : 0),
+		str_is_empty(p->waits_for) ? "" : ", ", p->waits_for ? p->waits_for : "");
+}
+
+static int show(void *ctx, const ProtobufCMessage *m, UNUSED struct err *e)
+{
+	const Knarr__V1__PullImageProgress *p = (const void *)m;
+	struct shown *s = ctx;
+
+	if (!str_is_empty(p->image_id)) {
+		s->id = arena_strdup(s->a, p->image_id);
+		return 0;
+	}
+	if (s->terminal) {
+		show_bar(s, p);
+	} else if (p->bytes_total && clock_mono_ns() - s->said_ns > 5 * NS_PER_S) {
+		s->said_ns = clock_mono_ns();
+		fprintf(stderr, "%s: %s of %s, layer %u of %u\n", s->reference, text_size(s->a, p->bytes),
+			text_size(s->a, p->bytes_total), p->layers_done, p->layers);
+	}
+	return 0;
+}
+
+int image_pull_shown(struct cli *cli, const char *reference, const char **id, struct err *e)
+{
+	Knarr__V1__PullImageRequest in = KNARR__V1__PULL_IMAGE_REQUEST__INIT;
+	struct shown s = { .a = cli->a, .reference = reference, .terminal = isatty(STDERR_FILENO),
+			   .begun_ns = clock_mono_ns(), .said_ns = clock_mono_ns() };
+	int rc;
+
+	if (cli_connect(cli, e) < 0)
+		return -1;
+	in.reference = (char *)reference;
+	rc = client_stream(cli->client, cli->call, "/knarr.v1.Knarr/PullImage", &in.base,
+			   &knarr__v1__pull_image_progress__descriptor, show, &s, e);
+	if (s.terminal)
+		fputs("\r\033[K", stderr);
+	if (rc < 0)
+		return -1;
+	if (!s.id)
+		return err_set(e, ERR_INTERNAL, "the pull of %s ended without an image", reference);
+	*id = s.id;
+	return 0;
+}
+
+int verb_pull(struct cli *cli, char *const *argv, struct err *e)
+{
+	bool quiet = false;
+	const struct opt opts[] = {
+		{ OPT_FLAG, 'q', "quiet", &quiet, NULL, "Print only the image's ID" },
+		{ 0 },
+	};
+	const char *reference, *id;
+	struct ref ref;
+	char **words;
+	int rc = cli_options(cli, "pull", opts, 0, argv, &words, e);
+
+	if (rc)
+		return rc < 0 ? -1 : 0;
+	if (cli_one_word(words, "the image", &reference, e) < 0 || ref_parse(cli->a, reference, &ref, e) < 0)
+		return -1;
+	if (image_pull_shown(cli, reference, &id, e) < 0)
+		return -1;
+	if (quiet)
+		puts(id);
+	else
+		printf("%s is %s\n", ref_familiar(cli->a, &ref), text_short_id(cli->a, id));
+	return 0;
+}
+
+static void image_rows(struct cli *cli, struct table *t, const Runtime__V1__Image *im)
+{
+	const char *id = text_short_id(cli->a, im->id), *size = text_size(cli->a, im->size);
+	struct ref ref;
+	struct err ignored;
+
+	for (size_t i = 0; i < im->n_repo_tags; i++)
+		if (ref_parse(cli->a, im->repo_tags[i], &ref, &ignored) == 0)
+			table_row(t, ref_familiar(cli->a, &ref), id, size, im->pinned ? "pinned" : "");
+	if (!im->n_repo_tags)
+		table_row(t, im->n_repo_digests ? im->repo_digests[0] : "<none>", id, size, im->pinned ? "pinned" : "");
+}
+
+int verb_images(struct cli *cli, char *const *argv, struct err *e)
+{
+	bool quiet = false;
+	const struct opt opts[] = {
+		{ OPT_FLAG, 'q', "quiet", &quiet, NULL, "Print only IDs" },
+		{ 0 },
+	};
+	Runtime__V1__ListImagesRequest in = RUNTIME__V1__LIST_IMAGES_REQUEST__INIT;
+	Runtime__V1__ListImagesResponse *list;
+	struct table *t = table_new(cli->a, 4);
+	char **words;
+	int rc = cli_options(cli, "images", opts, 0, argv, &words, e);
+
+	if (rc)
+		return rc < 0 ? -1 : 0;
+	if (cli_connect(cli, e) < 0 ||
+	    CRI_IMAGE(cli->client, cli->call, ListImages, list_images, &in, &list, e) < 0)
+		return -1;
+	table_row(t, "IMAGE", "ID", "SIZE", "");
+	for (size_t i = 0; i < list->n_images; i++) {
+		if (quiet)
+			puts(list->images[i]->id);
+		else
+			image_rows(cli, t, list->images[i]);
+	}
+	if (!quiet)
+		table_print(t);
+	return 0;
+}
+
+static int image_is_there(struct cli *cli, const char *name, struct err *e)
+{
+	Runtime__V1__ImageStatusRequest in = RUNTIME__V1__IMAGE_STATUS_REQUEST__INIT;
+	Runtime__V1__ImageSpec spec = RUNTIME__V1__IMAGE_SPEC__INIT;
+	Runtime__V1__ImageStatusResponse *out;
+
+	spec.image = (char *)name;
+	in.image = &spec;
+	if (CRI_IMAGE(cli->client, cli->call, ImageStatus, image_status, &in, &out, e) < 0)
+		return -1;
+	return out->image ? 0 : err_set(e, ERR_NOT_FOUND, "there is no image \"%s\" here", name);
+}
+
+int verb_rmi(struct cli *cli, char *const *argv, struct err *e)
+{
+	static const struct opt opts[] = { { 0 } };
+	char **words;
+	int rc = cli_options(cli, "rmi", opts, 0, argv, &words, e);
+
+	if (rc)
+		return rc < 0 ? -1 : 0;
+	if (!words[0])
+		return err_set(e, ERR_INVALID, "knarr rmi: which image?");
+	if (cli_connect(cli, e) < 0)
+		return -1;
+	for (; *words; words++) {
+		Runtime__V1__RemoveImageRequest in = RUNTIME__V1__REMOVE_IMAGE_REQUEST__INIT;
+		Runtime__V1__ImageSpec spec = RUNTIME__V1__IMAGE_SPEC__INIT;
+		Runtime__V1__RemoveImageResponse *out;
+
+		spec.image = *words;
+		in.image = &spec;
+		if (image_is_there(cli, *words, e) < 0 ||
+		    CRI_IMAGE(cli->client, cli->call, RemoveImage, remove_image, &in, &out, e) < 0)
+			return -1;
+		puts(*words);
+	}
+	return 0;
+}
+
+int verb_tag(struct cli *cli, char *const *argv, struct err *e)
+{
+	static const struct opt opts[] = { { 0 } };
+	Knarr__V1__TagImageRequest in = KNARR__V1__TAG_IMAGE_REQUEST__INIT;
+	Knarr__V1__TagImageResponse *out;
+	char **words;
+	int rc = cli_options(cli, "tag", opts, 0, argv, &words, e);
+
+	if (rc)
+		return rc < 0 ? -1 : 0;
+	if (strv_len(words) != 2)
+		return err_set(e, ERR_INVALID, "knarr tag: give an image and its new name");
+	in.image = words[0];
+	in.reference = words[1];
+	if (cli_connect(cli, e) < 0)
+		return -1;
+	return KNARR(cli->client, cli->call, TagImage, tag_image, &in, &out, e);
+}
