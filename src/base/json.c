@@ -721,27 +721,27 @@ static int write_field(struct buf *b, const struct json_field *f, const void *at
 		return write_strv(b, *(char **const *)at, e);
 	case JSON_OPT_BOOL:
 		at = *(bool *const *)at;
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case JSON_BOOL:
 		return buf_addz(b, *(const bool *)at ? "true" : "false", e);
 	case JSON_OPT_I32:
 		at = *(int32_t *const *)at;
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case JSON_I32:
 		return buf_addf(b, e, "%d", *(const int32_t *)at);
 	case JSON_OPT_U32:
 		at = *(uint32_t *const *)at;
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case JSON_U32:
 		return buf_addf(b, e, "%u", *(const uint32_t *)at);
 	case JSON_OPT_I64:
 		at = *(int64_t *const *)at;
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case JSON_I64:
 		return buf_addf(b, e, "%lld", (long long)*(const int64_t *)at);
 	case JSON_OPT_U64:
 		at = *(uint64_t *const *)at;
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case JSON_U64:
 		return buf_addf(b, e, "%llu", (unsigned long long)*(const uint64_t *)at);
 	case JSON_F64:
