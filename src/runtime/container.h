@@ -1,0 +1,139 @@
+/* The OCI runtime as a library: from a config.json to a running first process, and further processes
+ * beside it. knarr-pod calls it in process; knarr-oci is its command.
+ *
+ * For single-threaded programs only: it clones with CLONE_VM|CLONE_VFORK (the caller stands still
+ * until the child has exec'ed or failed), and setns()es the caller for the moment of a clone where a
+ * pid namespace is joined. The child makes system calls only, in an order that
+ * docs/inside/container.md gives with its reasons; the error of the very step that failed in it
+ * arrives as the error of the call. The caller is the parent: it reaps by out->pidfd.
+ *
+ * Nothing of the caller reaches the container but what the spec names: foreign fds are closed, paths
+ * in the root are resolved by openat2 inside it, and the caller is not dumpable from runtime_open()
+ * on. The program must run from a read-only clone of its own file (runtime_self_protect). */
+#ifndef KNARR_RUNTIME_CONTAINER_H
+#define KNARR_RUNTIME_CONTAINER_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "kernel/cgroup.h"
+#include "spec/oci_config.h"
+
+#include <sys/types.h>
+
+/* --- what the containers of one process share ---------------------------------------------------- */
+
+/* RUNTIME_LEAN: this process's mount namespace is private in all its mounts (no peer groups with the
+ * host), so that a new one needs no walk over the mount table. */
+enum { RUNTIME_LEAN = BIT(0) };
+
+struct runtime {
+	struct cgroup_layout cgroups;
+	int proc_fd;            /* the host's /proc, checked: all writes to procfs go through it */
+	int pidns_fd;           /* our own pid namespace, to come back to */
+	int mask_fd;            /* a detached read-only tmpfs with an empty "dir" and "file"; -1: old kernel */
+	bool no_resource_cap;   /* no CAP_SYS_RESOURCE: a lower OOM score degrades with a log line */
+	unsigned flags;
+	char *stack;            /* of the children, one at a time */
+};
+
+/* Makes the process non-dumpable. ERR_NOT_FOUND: no cgroups, no /proc. */
+int runtime_open(struct runtime *rt, unsigned flags, struct err *e);
+void runtime_close(struct runtime *rt);
+/* Executes the program anew from a read-only clone of its own file, unless it runs from one (or its
+ * file system is read-only): what a container reaches by /proc/self/exe cannot be written then.
+ * Returns only when that is not needed, or failed. For a main() before all else. */
+int runtime_self_protect(char *const *argv, char *const *envp, struct err *e);
+
+/* --- a container ---------------------------------------------------------------------------------- */
+
+enum { CONTAINER_NS_MINE = -2 };
+struct container_ns {           /* overrules the path of config.linux.namespaces of that kind */
+	int kind;               /* CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWPID… */
+	int fd;                 /* the namespace; CONTAINER_NS_MINE: the caller is in it already */
+};
+struct container_mount_fd {     /* the source of config.mounts[index]: a detached open_tree clone, which is */
+	uint32_t index;         /* moved into place; its peer group is kept, the mount's options are applied */
+	int fd;
+};
+
+enum {
+	/* Stops before exec: container_create() returns when all else is done, and the process waits
+	 * for out->start_fd. Without it container_create() returns after the exec. */
+	CONTAINER_WAIT = BIT(0),
+	CONTAINER_NO_PIVOT = BIT(1),    /* chroot instead of pivot_root: for roots on an initramfs */
+	CONTAINER_NO_KEYRING = BIT(2),  /* keeps the caller's session keyring */
+	CONTAINER_NO_SESSION = BIT(3),  /* stays in the caller's session (knarr-oci run in the foreground) */
+	CONTAINER_CGROUP_EXISTS = BIT(4), /* a cgroup that is there already is no error and is not removed */
+};
+
+struct container_spec {
+	const char *id;
+	const char *bundle;             /* absolute; relative root paths and hooks' states need it */
+	const struct oci_config *config; /* read and validated */
+	const char *cgroup;             /* cgroup_path_clean()ed; NULL: the caller's own, no resources */
+	int root_fd;                    /* a detached mount of the root; -1: config.root.path */
+	const struct container_ns *ns;
+	size_t nns;
+	const struct container_mount_fd *mount_fds;
+	size_t nmount_fds;
+	int std_in, std_out, std_err;   /* -1: /dev/null; unused when config.process.terminal */
+	unsigned preserve_fds;          /* the caller's fds 3 … 2 + n go into the container as they are */
+	int parent_death_signal;        /* 0: none; set after the credentials, as the kernel clears it there */
+	int exec_fifo_fd;               /* CONTAINER_WAIT: O_PATH of a fifo; opened for writing by the
+	                                 * process, which so waits until someone reads (knarr-oci start).
+	                                 * -1: out->start_fd is used */
+	unsigned flags;
+};
+#define CONTAINER_SPEC_INIT { .root_fd = -1, .std_in = -1, .std_out = -1, .std_err = -1, .exec_fifo_fd = -1 }
+
+struct container_process {
+	pid_t pid;
+	int pidfd;
+	int console_fd;                 /* the terminal's master; -1: none */
+	int start_fd;                   /* CONTAINER_WAIT: close it after writing a byte to exec;
+	                                 * just close it to give up. -1: none */
+};
+
+/* Makes the cgroup with its resources, then the process. Everything in `a` may be freed afterwards;
+ * no fd of the spec is closed. On failure nothing remains (process reaped, cgroup removed).
+ *
+ * Kinds worth branching on: ERR_NOT_FOUND with "exec: " in front (no such program in the container:
+ * exit code 127), ERR_DENIED with it (not executable: 126), ERR_INVALID (the document),
+ * ERR_UNIMPLEMENTED (a wish that this version cannot fulfil, named). */
+int container_create(struct runtime *rt, struct arena *a, const struct container_spec *s,
+		     struct container_process *out, struct err *e);
+/* After CONTAINER_WAIT: lets it exec; the error of a failed exec comes here. Consumes p->start_fd. */
+int container_start(struct container_process *p, struct err *e);
+void container_process_close(struct container_process *p);
+
+/* --- another process in it ------------------------------------------------------------------------ */
+
+struct exec_spec {
+	const char *id;
+	const struct oci_config *config; /* the container's: namespaces, seccomp */
+	const struct oci_process *process; /* what to run */
+	int pidfd;                      /* the container's first process */
+	const char *cgroup;             /* the container's */
+	const char *exec_cgroup;        /* made with cgroup_create_exec(); NULL: the container's own */
+	int std_in, std_out, std_err;
+	unsigned preserve_fds;
+	int parent_death_signal;
+	unsigned flags;                 /* CONTAINER_NO_SESSION, CONTAINER_NO_KEYRING */
+};
+#define EXEC_SPEC_INIT { .pidfd = -1, .std_in = -1, .std_out = -1, .std_err = -1 }
+
+/* ERR_STATE: the container has ended, or is frozen. Else as container_create(). */
+int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *s,
+		   struct container_process *out, struct err *e);
+
+/* --- the end -------------------------------------------------------------------------------------- */
+
+/* Kills what is left in the cgroup and removes it; waits at most wait_ms for the dying. Absent is
+ * fine. Does not reap. */
+int container_cgroup_remove(const struct cgroup_layout *l, const char *cgroup, int wait_ms, struct err *e);
+
+/* Runs hooks in order with the state on their stdin (runtime.md, "Hooks"); the error names the hook. */
+struct oci_state;
+int container_hooks_run(const struct json_vec *hooks, const struct oci_state *state, struct err *e);
+
+#endif
