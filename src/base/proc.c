@@ -22,6 +22,7 @@ enum { CHILD_STACK_BYTES = 64 * 1024, FD_PARK = 400 };
 /* What the child and its parent share while the parent is suspended (CLONE_VFORK|CLONE_VM). */
 struct child {
 	const struct proc_spec *spec;
+	pid_t parent;
 	const char *failed; /* the step that failed, NULL so far */
 	int failed_errno;
 };
@@ -81,6 +82,8 @@ static int child_main(void *arg)
 
 	if (s->parent_death_signal && prctl(PR_SET_PDEATHSIG, s->parent_death_signal) < 0)
 		child_fail(c, "prctl");
+	if (s->parent_death_signal && getppid() != c->parent)
+		_exit(127); /* it died before the kernel knew that we wanted to follow */
 	if (s->flags & PROC_NEW_SESSION && setsid() < 0)
 		child_fail(c, "setsid");
 	if (s->flags & PROC_NEW_MOUNT_NS && unshare(CLONE_NEWNS) < 0)
@@ -101,7 +104,7 @@ static int child_main(void *arg)
 
 static int spawn_on_stack(struct proc_spec *spec, char *stack, struct proc *out, struct err *e)
 {
-	struct child c = { .spec = spec };
+	struct child c = { .spec = spec, .parent = getpid() };
 	sigset_t all, old;
 	int pidfd = -1, saved;
 	int pid;

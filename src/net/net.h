@@ -1,6 +1,7 @@
 /* The pod's network: runs CNI plugins (CNI spec 0.3.0 to 1.1.0) for a pod and remembers the result.
  *
- * Configuration comes from a folder of .conflist, .conf and .json files, watched; the first valid one
+ * Configuration comes from a folder of .conflist, .conf and .json files, looked at whenever it is
+ * needed (net/conf_dir.h); the first valid one
  * in the order of names is the network. What was added is recorded in the catalog before ADD, with
  * the configuration it was added with, and forgotten only when DEL succeeded: a plugin's DEL gets
  * the same configuration as its ADD, whatever has become of the folder. */
@@ -15,11 +16,11 @@ struct net;
 struct net_settings {
 	const char *conf_dir;        /* "/etc/cni/net.d" */
 	char *const *bin_dirs;       /* "/opt/cni/bin", "/usr/lib/cni" */
-	const char *cache_dir;       /* "/var/lib/cni", or knarr's own */
 	const char *default_conflist; /* used while the folder has no valid file; NULL: none */
 	int64_t plugin_timeout_ns;   /* a plugin that runs longer is killed with its session */
 };
 
+/* Keeps no pointer into the settings. Ends what plugins of a killed knarrd are still running. */
 int net_open(const struct net_settings *settings, struct catalog *catalog, struct net **out, struct err *e);
 void net_close(struct net *n);
 
@@ -46,11 +47,13 @@ struct net_result {
 	struct str cni_result;       /* the last plugin's result, JSON */
 };
 
-/* CNI ADD of every plugin of the list, in order; eth0. On failure DEL has been run for what was
+/* CNI ADD of every plugin of the list, in order; eth0. ERR_UNAVAILABLE: no network is configured;
+ * ERR_EXISTS: the pod has one recorded (net_del first); else as net/plugin.h says. On failure DEL has been run for what was
  * added (a DEL that fails leaves the record, for net_del to try again). Blocks as long as the
  * plugins do, within the call and plugin_timeout. */
 int net_add(struct net *n, struct call *c, const struct net_request *r, struct net_result *out, struct err *e);
-/* CNI DEL in reverse order. Nothing recorded for the pod is success. */
+/* CNI DEL in reverse order, up to the first that fails. Nothing recorded for the pod is success. One
+ * pod's net_add and net_del must not run at the same time: the pod's state sees to that. */
 int net_del(struct net *n, struct call *c, const struct net_request *r, struct err *e);
 /* What net_add() gave, after a restart. ERR_NOT_FOUND: the pod has no network. */
 int net_result_of(struct net *n, struct arena *a, const char *pod_id, struct net_result *out, struct err *e);
@@ -59,7 +62,12 @@ int net_result_of(struct net *n, struct arena *a, const char *pod_id, struct net
  * sentence for the node's condition. Does not block. */
 int net_ready(struct net *n, struct err *e);
 
-/* The pod IDs that still have an attachment recorded (recovery ends those of unknown pods). */
-char **net_pods(struct net *n, struct arena *a);
+/* The pod IDs that still have an attachment recorded (recovery ends those of unknown pods),
+ * NULL-terminated. */
+int net_pods(struct net *n, struct arena *a, char ***out, struct err *e);
+
+/* A configuration for a node without any: a bridge with addresses of `subnet` ("10.88.0.0/16") and
+ * port mappings. */
+char *net_default_conflist(struct arena *a, const char *bridge, const char *subnet);
 
 #endif

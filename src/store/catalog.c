@@ -4,9 +4,10 @@
 #include "store/catalog_file.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
-enum statement { PUT, DELETE, GET, EACH, TABLE_STATEMENTS };
+enum statement { PUT, DELETE, GET, EACH, EACH_BELOW, TABLE_STATEMENTS };
 
 static const char *const statement_sql[TABLE_STATEMENTS] = {
 	[PUT] = "INSERT INTO %s (id, parent, body) VALUES (?1, ?2, ?3) "
@@ -14,6 +15,7 @@ static const char *const statement_sql[TABLE_STATEMENTS] = {
 	[DELETE] = "DELETE FROM %s WHERE id = ?1",
 	[GET] = "SELECT id, parent, body FROM %s WHERE id = ?1",
 	[EACH] = "SELECT id, parent, body FROM %s ORDER BY seq",
+	[EACH_BELOW] = "SELECT id, parent, body FROM %s WHERE id >= ?1 AND id < ?2 ORDER BY seq",
 };
 
 struct catalog {
@@ -189,15 +191,13 @@ static struct record row(sqlite3_stmt *s)
 	};
 }
 
-int catalog_each(struct catalog *c, enum catalog_table t,
-		 int (*fn)(void *ctx, const struct record *r, struct err *e), void *ctx, struct err *e)
+/* Gives the statement's rows to fn and ends the statement. */
+static int walk_locked(struct catalog *c, sqlite3_stmt *s, enum catalog_table t,
+		       int (*fn)(void *ctx, const struct record *r, struct err *e), void *ctx, struct err *e)
 {
-	sqlite3_stmt *s = NULL;
 	int rc, failed = 0;
 
-	LOCKED(&c->lock);
-	if (prepare_for(c, EACH, t, 0, &s, e) < 0)
-		return -1;
+	lock_assert_held(&c->lock);
 	while (failed == 0 && (rc = sqlite3_step(s)) != SQLITE_DONE) {
 		struct record r;
 
@@ -209,8 +209,38 @@ int catalog_each(struct catalog *c, enum catalog_table t,
 		failed = fn(ctx, &r, e) < 0 ? -1 : 0;
 	}
 	(void)sqlite3_finalize(s);
-	(void)sqlite3_db_release_memory(c->file.db); /* the start reads everything, then nobody does */
 	return failed;
+}
+
+int catalog_each(struct catalog *c, enum catalog_table t,
+		 int (*fn)(void *ctx, const struct record *r, struct err *e), void *ctx, struct err *e)
+{
+	sqlite3_stmt *s = NULL;
+	int rc;
+
+	LOCKED(&c->lock);
+	if (prepare_for(c, EACH, t, 0, &s, e) < 0)
+		return -1;
+	rc = walk_locked(c, s, t, fn, ctx, e);
+	(void)sqlite3_db_release_memory(c->file.db); /* the start reads everything, then nobody does */
+	return rc;
+}
+
+int catalog_each_below(struct catalog *c, enum catalog_table t, const char *prefix,
+		       int (*fn)(void *ctx, const struct record *r, struct err *e), void *ctx, struct err *e)
+{
+	auto_arena a = { 0 };
+	char *end = arena_strdup(&a, prefix);
+	sqlite3_stmt *s = NULL;
+
+	BUG_ON(!*prefix);
+	end[strlen(end) - 1]++; /* the first text that no longer begins so */
+	LOCKED(&c->lock);
+	if (prepare_for(c, EACH_BELOW, t, 0, &s, e) < 0)
+		return -1;
+	bind_text(s, 1, prefix);
+	bind_text(s, 2, end);
+	return walk_locked(c, s, t, fn, ctx, e);
 }
 
 int catalog_get(struct catalog *c, enum catalog_table t, const char *id, struct arena *a,

@@ -56,6 +56,10 @@ int catalog_change(struct catalog *c, const struct catalog_change *changes, size
 int catalog_each(struct catalog *c, enum catalog_table t,
 		 int (*fn)(void *ctx, const struct record *r, struct err *e), void *ctx, struct err *e);
 
+/* The same for the records whose id begins with `prefix` (not empty), found by index. */
+int catalog_each_below(struct catalog *c, enum catalog_table t, const char *prefix,
+		       int (*fn)(void *ctx, const struct record *r, struct err *e), void *ctx, struct err *e);
+
 /* One record into the arena; ERR_NOT_FOUND. */
 int catalog_get(struct catalog *c, enum catalog_table t, const char *id, struct arena *a,
 		struct record *out, struct err *e);

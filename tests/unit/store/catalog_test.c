@@ -97,6 +97,24 @@ TEST(one_record_is_found_by_id)
 	place_end(&p);
 }
 
+TEST(records_below_a_prefix_are_found)
+{
+	struct place p = place_new();
+	auto_buf b = BUF(1 << 20);
+	struct catalog *c;
+	struct err e;
+
+	assert_ok(catalog_open(p.path, &c, &e), e);
+	put(c, CATALOG_ATTACHMENTS, "pod2/net/eth0", "pod2", "2");
+	put(c, CATALOG_ATTACHMENTS, "pod/net/eth0", "pod", "1");
+	put(c, CATALOG_ATTACHMENTS, "pod", NULL, "0");
+	put(c, CATALOG_ATTACHMENTS, "pod/a/eth0", "pod", "3");
+	assert_ok(catalog_each_below(c, CATALOG_ATTACHMENTS, "pod/", collect, &b, &e), e);
+	assert_string_equal(buf_text(&b), "pod/net/eth0<pod>1 pod/a/eth0<pod>3 ");
+	catalog_close(c);
+	place_end(&p);
+}
+
 TEST(a_body_may_hold_any_bytes)
 {
 	struct place p = place_new();
