@@ -30,7 +30,7 @@ struct seccomp_profile {
 	char *default_action;
 	uint32_t *default_errno_ret;
 	char **architectures;
-	struct json_vec arch_map;    /* struct seccomp_arch */
+	struct json_vec arch_map;    /* struct seccomp_arch; used where it names this machine's */
 	char **flags;
 	char *listener_path, *listener_metadata;
 	struct json_vec rules;       /* struct seccomp_rule */
@@ -44,16 +44,14 @@ int seccomp_profile_parse(struct arena *a, struct str text, struct seccomp_profi
 /* For whom a profile is resolved. */
 struct seccomp_target {
 	char *const *caps;           /* the container's bounding set */
-	const char *arch;            /* NULL: this machine's */
+	const char *arch;            /* as Go names it; NULL: this machine's */
 	unsigned kernel_major, kernel_minor;
 };
 int seccomp_profile_resolve(struct arena *a, const struct seccomp_profile *p, const struct seccomp_target *t,
 			    struct oci_seccomp *out, struct err *e);
 
-/* RuntimeDefault: an allow list like docker's and containerd's; what is not named fails with EPERM. */
+/* RuntimeDefault: an allow list with the meaning of docker's and containerd's; what is not named fails
+ * with EPERM. */
 extern const struct seccomp_profile seccomp_default_profile;
-
-/* This machine's architecture as Go names it. */
-const char *seccomp_native_arch(void);
 
 #endif
