@@ -82,7 +82,8 @@ static int child_main(void *arg)
 
 	if (s->parent_death_signal && prctl(PR_SET_PDEATHSIG, s->parent_death_signal) < 0)
 		child_fail(c, "prctl");
-	if (s->parent_death_signal && getppid() != c->parent)
+	/* From a PID namespace of its own a child cannot see its parent. */
+	if (s->parent_death_signal && !(s->new_namespaces & CLONE_NEWPID) && getppid() != c->parent)
 		_exit(127); /* it died before the kernel knew that we wanted to follow */
 	if (s->flags & PROC_NEW_SESSION && setsid() < 0)
 		child_fail(c, "setsid");
@@ -112,8 +113,8 @@ static int spawn_on_stack(struct proc_spec *spec, char *stack, struct proc *out,
 	/* No handler of ours may run in the child while it shares our memory. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pid = clone(child_main, stack + CHILD_STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD,
-		    &c, &pidfd);
+	pid = clone(child_main, stack + CHILD_STACK_BYTES,
+		    CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD | spec->new_namespaces, &c, &pidfd);
 	saved = errno;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)

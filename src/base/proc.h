@@ -24,6 +24,7 @@ struct proc_spec {
 	int mount_ns_fd;    /* setns into it before exec; -1: stay */
 	unsigned flags;
 	int parent_death_signal; /* 0: none; the kernel sends it when the thread that spawned ends */
+	int new_namespaces; /* CLONE_NEW* to be born in (CLONE_NEWPID: only a child can be) */
 };
 #define PROC_SPEC_INIT { .exec_fd = -1, .std_in = -1, .std_out = -1, .std_err = -1, \
 			 .mount_ns_fd = -1 }
