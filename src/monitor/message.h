@@ -80,13 +80,15 @@ enum message_tag {
 	TAG_VERSION_TEXT,
 
 	TAG_LISTEN_FD = MESSAGE_FD + 1,
-	TAG_STATE_DIR_FD, TAG_CGROUP_ROOT_FD,
+	TAG_STATE_DIR_FD,
+	TAG_CGROUP_ROOT_FD,                /* of each hierarchy, in TAG_CGROUP_LAYOUT's order */
 	TAG_NET_FD, TAG_IPC_FD, TAG_UTS_FD, TAG_PIDNS_FD,
 	TAG_CONFIG_FD, TAG_ROOT_FD, TAG_MOUNT_FD, TAG_LOG_FD,
 	TAG_OUTPUT_FD, TAG_ERROUT_FD,
 
 	TAG_OUTPUT = MESSAGE_BYTES + 1,
 	TAG_ERROUT,
+	TAG_CGROUP_LAYOUT,                 /* struct cgroup_layout, as knarrd has it in memory */
 };
 
 /* --- reading --------------------------------------------------------------------------------------- */

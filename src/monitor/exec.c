@@ -1,0 +1,377 @@
+#include "monitor/state.h"
+
+#include "base/proc.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SMALL_BYTES = 8 * 1024, DRAIN_READS = 18, ARGS_MAX = 65536 };
+
+/* --- what it prints ----------------------------------------------------------------------------------- */
+
+static void collector_free(struct collector *k)
+{
+	fd_close(&k->fd);
+	fd_close(&k->file);
+	if (k->small)
+		(void)munmap(k->small, SMALL_BYTES);
+	*k = (struct collector){ .fd = -1, .file = -1 };
+}
+
+/* Little output stays in memory and travels in the answer; more goes to a file in memory. */
+static int collector_keep(struct collector *k, const char *bytes, size_t n)
+{
+	struct err ignored;
+
+	if (k->file < 0 && k->kept + n <= SMALL_BYTES) {
+		if (!k->small) {
+			void *p = mmap(NULL, SMALL_BYTES, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+			if (p == MAP_FAILED)
+				return -1;
+			k->small = p;
+		}
+		memcpy(k->small + k->kept, bytes, n);
+		k->kept += n;
+		return 0;
+	}
+	if (k->file < 0) {
+		k->file = memfd_create("knarr-exec", MFD_CLOEXEC);
+		if (k->file < 0 ||
+		    (k->kept && fd_write_all(k->file, k->small, k->kept, &ignored) < 0))
+			return -1;
+	}
+	if (fd_write_all(k->file, bytes, n, &ignored) < 0)
+		return -1;
+	k->kept += n;
+	return 0;
+}
+
+/* True once the stream is at its end. */
+static bool collector_read(struct pod *p, struct exec *x, struct collector *k, bool *more)
+{
+	size_t take;
+	ssize_t n;
+
+	do {
+		n = read(k->fd, p->scratch, SCRATCH_BYTES);
+	} while (n < 0 && errno == EINTR);
+	*more = n > 0;
+	if (n < 0 && errno == EAGAIN)
+		return false;
+	if (n <= 0) {
+		fd_close(&k->fd);
+		return true;
+	}
+	p->scratch_used = true;
+	take = (size_t)MIN((uint64_t)n, x->output_max - k->kept);
+	if (take && collector_keep(k, p->scratch, take) < 0)
+		take = 0; /* out of memory: as if it were above the cap */
+	k->cut |= take < (size_t)n;
+	return false;
+}
+
+static bool streams_gone(const struct exec *x)
+{
+	return x->streams[STREAM_OUT].fd < 0 && x->streams[STREAM_ERR].fd < 0;
+}
+
+void exec_readable(struct pod *p, struct exec *x, enum stream s)
+{
+	bool more;
+
+	if (x->state == EXEC_FREE || x->streams[s].fd < 0)
+		return;
+	if (collector_read(p, x, &x->streams[s], &more))
+		exec_event(p, x, EXEC_ON_STREAM_ENDED, 0);
+}
+
+static void streams_drain(struct pod *p, struct exec *x)
+{
+	for (int s = 0; s < STREAM_COUNT; s++) {
+		bool more = true;
+
+		for (int i = 0; i < DRAIN_READS && more && x->streams[s].fd >= 0; i++)
+			(void)collector_read(p, x, &x->streams[s], &more);
+	}
+}
+
+/* --- its end -------------------------------------------------------------------------------------------- */
+
+static void answer_stream(struct message_writer *w, struct collector *k, enum stream s, int *fds, size_t *nfds)
+{
+	static const unsigned file_tag[] = { TAG_OUTPUT_FD, TAG_ERROUT_FD };
+	static const unsigned size_tag[] = { TAG_OUT_BYTES, TAG_ERR_BYTES };
+	static const unsigned bytes_tag[] = { TAG_OUTPUT, TAG_ERROUT };
+
+	if (k->file < 0) {
+		message_add_bytes(w, bytes_tag[s], (struct str){ k->small, k->kept });
+		return;
+	}
+	message_add_number(w, size_tag[s], k->kept);
+	message_add_number(w, file_tag[s], *nfds);
+	fds[(*nfds)++] = k->file;
+}
+
+static void answer(struct pod *p, struct exec *x)
+{
+	char space[2 * SMALL_BYTES + 1024];
+	struct conn *conn = x->conn;
+	struct message_writer w;
+	int fds[STREAM_COUNT];
+	size_t nfds = 0;
+
+	if (!conn)
+		return;
+	x->conn = NULL;
+	message_begin(&w, space, sizeof(space), MONITOR_OP_EXEC_SYNC, MESSAGE_ANSWER);
+	message_add_number(&w, TAG_EXIT_CODE, (uint64_t)x->code);
+	message_add_number(&w, TAG_TIMED_OUT, x->timed_out);
+	message_add_number(&w, TAG_CUT, x->streams[STREAM_OUT].cut || x->streams[STREAM_ERR].cut);
+	for (int s = 0; s < STREAM_COUNT; s++)
+		answer_stream(&w, &x->streams[s], (enum stream)s, fds, &nfds);
+	conn_send(p, conn, &w, fds, nfds);
+}
+
+static void exec_free(struct exec *x)
+{
+	for (int s = 0; s < STREAM_COUNT; s++)
+		collector_free(&x->streams[s]);
+	fd_close(&x->pidfd);
+	if (x->container)
+		x->container->slots_used &= ~(UINT64_C(1) << x->slot);
+	*x = (struct exec){ .state = EXEC_FREE };
+}
+
+static void tree_kill(struct pod *p, struct exec *x)
+{
+	char path[CGROUP_TEXT_MAX + 32];
+	struct err ignored;
+
+	if (!x->container)
+		return; /* its whole cgroup was killed */
+	run_cgroup_slot(x->container, x->slot, path, sizeof(path));
+	if (cgroup_kill(&p->cgroups, path, &ignored) < 0 && x->pidfd >= 0)
+		(void)proc_signal(x->pidfd, SIGKILL, &ignored); /* it may have ended meanwhile */
+}
+
+/* --- (state x event) ------------------------------------------------------------------------------------ */
+
+static void on_nothing(UNUSED struct pod *p, UNUSED struct exec *x, UNUSED int status)
+{
+}
+
+static void on_finish(struct pod *p, struct exec *x, UNUSED int status)
+{
+	answer(p, x);
+	exec_free(x);
+}
+
+static void on_stream_ended_late(struct pod *p, struct exec *x, int status)
+{
+	if (streams_gone(x))
+		on_finish(p, x, status);
+}
+
+static void on_ended(struct pod *p, struct exec *x, int status)
+{
+	x->code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	x->pid = 0;
+	fd_close(&x->pidfd);
+	streams_drain(p, x);
+	x->state = EXEC_DRAINING;
+	x->deadline_ns = clock_mono_ns() + EXEC_DRAIN_NS;
+	if (streams_gone(x) || !x->conn)
+		on_finish(p, x, status);
+}
+
+static void on_timeout(struct pod *p, struct exec *x, UNUSED int status)
+{
+	x->timed_out = true;
+	x->state = EXEC_KILLED;
+	x->deadline_ns = clock_mono_ns() + KILL_PATIENCE_NS;
+	tree_kill(p, x);
+}
+
+static void on_client_gone(struct pod *p, struct exec *x, UNUSED int status)
+{
+	x->conn = NULL;
+	x->state = EXEC_KILLED;
+	x->deadline_ns = 0;
+	tree_kill(p, x);
+}
+
+/* Killed, and still there: whoever waits is told of the timeout; the process is reaped when it ends. */
+static void on_does_not_die(struct pod *p, struct exec *x, UNUSED int status)
+{
+	x->code = 128 + SIGKILL;
+	answer(p, x);
+}
+
+static void on_client_lost(UNUSED struct pod *p, struct exec *x, UNUSED int status)
+{
+	x->conn = NULL;
+}
+
+typedef void handler(struct pod *p, struct exec *x, int status);
+
+static handler *const table[EXEC_STATE_COUNT][EXEC_EVENT_COUNT] = {
+	[EXEC_RUNNING] = {
+		[EXEC_ON_ENDED] = on_ended,
+		[EXEC_ON_STREAM_ENDED] = on_nothing,
+		[EXEC_ON_TIME] = on_timeout,
+		[EXEC_ON_CLIENT_GONE] = on_client_gone,
+	},
+	[EXEC_KILLED] = {
+		[EXEC_ON_ENDED] = on_ended,
+		[EXEC_ON_STREAM_ENDED] = on_nothing,
+		[EXEC_ON_TIME] = on_does_not_die,
+		[EXEC_ON_CLIENT_GONE] = on_client_lost,
+	},
+	[EXEC_DRAINING] = {
+		[EXEC_ON_ENDED] = on_nothing,
+		[EXEC_ON_STREAM_ENDED] = on_stream_ended_late,
+		[EXEC_ON_TIME] = on_finish,
+		[EXEC_ON_CLIENT_GONE] = on_finish,
+	},
+};
+
+void exec_event(struct pod *p, struct exec *x, enum exec_event ev, int wait_status)
+{
+	BUG_ON(!table[x->state][ev]);
+	if (ev == EXEC_ON_CLIENT_GONE && x->state == EXEC_DRAINING)
+		x->conn = NULL;
+	table[x->state][ev](p, x, wait_status);
+}
+
+void execs_forget_container(struct pod *p, const struct container *c)
+{
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (p->execs[i].state != EXEC_FREE && p->execs[i].container == c)
+			p->execs[i].container = NULL;
+}
+
+void execs_kill_all(struct pod *p)
+{
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (p->execs[i].state == EXEC_RUNNING)
+			exec_event(p, &p->execs[i], EXEC_ON_TIME, 0);
+}
+
+/* --- EXEC_SYNC -------------------------------------------------------------------------------------------- */
+
+static struct exec *exec_new(struct pod *p, struct container *c, struct err *e)
+{
+	for (size_t i = 0; i < EXECS_MAX; i++) {
+		struct exec *x = &p->execs[i];
+
+		if (x->state != EXEC_FREE)
+			continue;
+		*x = (struct exec){ .pidfd = -1, .container = c,
+				    .streams = { { .fd = -1, .file = -1 }, { .fd = -1, .file = -1 } } };
+		return x;
+	}
+	err_set(e, ERR_EXHAUSTED, "pod %s runs %d execs already", p->id, EXECS_MAX);
+	return NULL;
+}
+
+/* An exec cgroup of the container that no process is in, made where there is none. */
+static int slot_take(struct pod *p, struct exec *x, struct err *e)
+{
+	struct container *c = x->container;
+	char path[CGROUP_TEXT_MAX + 32];
+
+	for (unsigned i = 0; i < EXEC_SLOTS_MAX; i++) {
+		uint64_t bit = UINT64_C(1) << i;
+
+		if (c->slots_used & bit)
+			continue;
+		run_cgroup_slot(c, i, path, sizeof(path));
+		if (c->slots_made & bit && cgroup_is_populated(&p->cgroups, path))
+			continue; /* what an earlier exec left running */
+		if (!(c->slots_made & bit) && cgroup_create_exec(&p->cgroups, path, e) < 0)
+			return -1;
+		c->slots_made |= bit;
+		c->slots_used |= bit;
+		x->slot = i;
+		return 0;
+	}
+	return err_set(e, ERR_EXHAUSTED, "container %s runs %d execs already", c->id, EXEC_SLOTS_MAX);
+}
+
+static int argv_read(struct arena *a, const struct message *m, char ***out, struct err *e)
+{
+	struct str rest = m->fields;
+	struct message_field f;
+	size_t n = 0;
+	char **argv;
+
+	while (message_next(&rest, &f))
+		n += f.tag == TAG_ARG;
+	if (!n || n > ARGS_MAX)
+		return err_set(e, ERR_INVALID, "a command of %zu words", n);
+	argv = arena_newn0(a, char *, n + 1);
+	rest = m->fields;
+	n = 0;
+	while (message_next(&rest, &f))
+		if (f.tag == TAG_ARG)
+			argv[n++] = (char *)f.bytes.p;
+	*out = argv;
+	return 0;
+}
+
+static int collector_open(struct pod *p, struct exec *x, enum stream s, int *write_end, struct err *e)
+{
+	struct collector *k = &x->streams[s];
+
+	if (fd_pipe(&k->fd, write_end, e) < 0 || fd_set_nonblocking(k->fd, e) < 0)
+		return -1;
+	return loop_watch(p, k->fd, EPOLLIN, SOURCE_EXEC, (size_t)(x - p->execs), s, e);
+}
+
+static int exec_run(struct pod *p, struct exec *x, struct request *r, struct err *e)
+{
+	auto_fd int out = -1, err_end = -1;
+	auto_arena a = { 0 };
+	char **argv;
+
+	if (argv_read(&a, &r->m, &argv, e) < 0 || collector_open(p, x, STREAM_OUT, &out, e) < 0 ||
+	    collector_open(p, x, STREAM_ERR, &err_end, e) < 0)
+		return -1;
+	return run_exec(p, x->container, argv, x->slot,
+			&(struct run_files){ STDIN_FILENO, out, err_end }, x, e);
+}
+
+int exec_start(struct pod *p, struct request *r, struct err *e)
+{
+	int64_t timeout_ns = (int64_t)message_number(&r->m, TAG_TIMEOUT_NS, 0);
+	struct occasion o = { 0 };
+	struct container *c;
+	struct exec *x;
+	const char *id;
+
+	if (message_need_text(&r->m, TAG_CONTAINER_ID, "container id", &id, e) < 0)
+		return -1;
+	c = container_find(p, id);
+	if (!c)
+		return err_set(e, ERR_NOT_FOUND, "no container %s in pod %s", id, p->id);
+	if (container_event(p, c, ON_EXEC, &o, e) < 0)
+		return -1;
+	x = exec_new(p, c, e);
+	if (!x || slot_take(p, x, e) < 0)
+		return -1;
+	x->output_max = message_number(&r->m, TAG_OUTPUT_MAX, 16 << 20);
+	if (exec_run(p, x, r, e) < 0) {
+		exec_free(x);
+		return -1;
+	}
+	x->state = EXEC_RUNNING;
+	x->conn = r->conn;
+	x->deadline_ns = timeout_ns > 0 ? clock_mono_ns() + timeout_ns : 0;
+	return REQUEST_WAITS;
+}

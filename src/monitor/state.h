@@ -1,0 +1,245 @@
+/* knarr-pod's inside: everything that one pod's monitor knows, in fixed tables (a table's untouched
+ * pages cost nothing), and the functions that the event loop calls. One thread; nothing here blocks
+ * but for the runtime's own work (a start, an exec) and writes to the log's disk.
+ *
+ * Who owns what: setup.c the pod's namespaces, container.c the containers' (state x event) table,
+ * exec.c the exec sessions', serve.c connections and requests, run.c all calls into the runtime,
+ * loop.c epoll, time and children. */
+#ifndef KNARR_MONITOR_STATE_H
+#define KNARR_MONITOR_STATE_H
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fd.h"
+#include "kernel/cgroup.h"
+#include "monitor/cri_log.h"
+#include "monitor/exit_record.h"
+#include "monitor/message.h"
+
+#include <sys/types.h>
+
+enum {
+	CONTAINERS_MAX = 256, EXECS_MAX = 256, CONNS_MAX = 512,
+	EXEC_SLOTS_MAX = 64,                    /* execs at once in one container */
+	POD_ID_MAX = 128, CGROUP_TEXT_MAX = 1024,
+	SCRATCH_BYTES = 64 * 1024,
+};
+#define LOG_DRAIN_NS (1 * NS_PER_S)             /* a grandchild that holds the pipe delays the exit so long */
+#define EXEC_DRAIN_NS (100 * NS_PER_MS)
+#define KILL_PATIENCE_NS (10 * NS_PER_S)        /* then whoever waits is told that it does not die */
+
+/* What a file descriptor in epoll stands for. */
+enum source { SOURCE_LISTEN, SOURCE_SIGNALS, SOURCE_CONN, SOURCE_CONTAINER, SOURCE_EXEC };
+enum stream { STREAM_OUT, STREAM_ERR, STREAM_COUNT };
+
+/* --- containers ------------------------------------------------------------------------------------ */
+
+#define CONTAINER_STATES(X)                                                       \
+	X(FREE, "free")                                                           \
+	X(RUNNING, "running")                                                     \
+	X(ENDING, "ending")  /* its first process is reaped, its log is not at its end */ \
+	X(EXITED, "exited")  /* recorded and told */
+enum container_state {
+#define X(name, text) CONTAINER_##name,
+	CONTAINER_STATES(X)
+#undef X
+	CONTAINER_STATE_COUNT
+};
+
+#define CONTAINER_EVENTS(X)                                             \
+	X(ENDED)         /* of the kernel: the first process is reaped */ \
+	X(STREAM_ENDED)  /* the last writer of stdout or stderr is gone */ \
+	X(TIME)          /* its deadline passed */                      \
+	X(KILL)          /* of a client */                              \
+	X(REOPEN)                                                       \
+	X(EXEC)                                                         \
+	X(FORGET)
+enum container_event {
+#define X(name) ON_##name,
+	CONTAINER_EVENTS(X)
+#undef X
+	CONTAINER_EVENT_COUNT
+};
+
+struct container {
+	enum container_state state;
+	char id[CONTAINER_ID_MAX + 1];
+	pid_t pid;
+	int pidfd;                      /* -1 once reaped */
+	uint64_t start_ticks;
+	int streams[STREAM_COUNT];      /* read ends, -1 at the end; with a terminal only STREAM_OUT */
+	int stdin_end;                  /* the writing end while stdin is kept open, else -1 */
+	struct cri_log log;
+	struct cri_log_stream lines[STREAM_COUNT];
+	int64_t deadline_ns;            /* CLOCK_MONOTONIC, 0: none */
+	struct exit_record exit;
+	bool own_pid_ns;                /* then the kernel kills the rest when the first process ends */
+	int config_fd;                  /* for execs; -1 once it has ended */
+	char cgroup[CGROUP_TEXT_MAX];   /* path below the hierarchies; "" once it is removed */
+	bool unrecorded;                /* the exit could not be written yet */
+	int64_t drain_until_ns;
+	uint64_t slots_made, slots_used; /* exec cgroups "<cgroup>/knarr-exec-N" */
+};
+
+/* What came with an event; only the fields of that event are set. */
+struct occasion {
+	int wait_status;                /* ENDED */
+	enum stream stream;             /* STREAM_ENDED */
+	int signal;                     /* KILL */
+	bool kill_all;
+	int log_fd;                     /* REOPEN: taken */
+};
+
+struct pod;
+/* The one way anything happens to a container: looks up (state x event). ERR_STATE where the event
+ * is a client's and the state does not allow it. */
+int container_event(struct pod *p, struct container *c, enum container_event ev, struct occasion *o,
+		    struct err *e);
+struct container *container_find(struct pod *p, const char *id);
+const char *container_state_name(enum container_state s);
+struct request;
+int container_start(struct pod *p, struct request *r, struct err *e); /* op START */
+void container_readable(struct pod *p, struct container *c, enum stream s);
+void containers_kill_all(struct pod *p);
+size_t containers_alive(const struct pod *p);
+
+/* --- exec sessions ---------------------------------------------------------------------------------- */
+
+enum exec_state { EXEC_FREE, EXEC_RUNNING, EXEC_KILLED, EXEC_DRAINING, EXEC_STATE_COUNT };
+#define EXEC_EVENTS(X)                                                  \
+	X(ENDED)         /* its first process is reaped */              \
+	X(STREAM_ENDED)                                                 \
+	X(TIME)          /* its timeout, or the drain's end */          \
+	X(CLIENT_GONE)
+enum exec_event {
+#define X(name) EXEC_ON_##name,
+	EXEC_EVENTS(X)
+#undef X
+	EXEC_EVENT_COUNT
+};
+
+struct collector {
+	int fd;                         /* the pipe, -1 at its end */
+	int file;                       /* memfd once it is more than a little, else -1 */
+	char *small;                    /* mapped at the first byte */
+	uint64_t kept;
+	bool cut;
+};
+
+struct exec {
+	enum exec_state state;
+	pid_t pid;
+	int pidfd;
+	struct container *container;    /* NULL: forgotten meanwhile */
+	struct conn *conn;              /* NULL: nobody waits any more */
+	unsigned slot;
+	uint64_t output_max;
+	int64_t deadline_ns;
+	struct collector streams[STREAM_COUNT];
+	int code;
+	bool timed_out;
+};
+
+int exec_start(struct pod *p, struct request *r, struct err *e); /* op EXEC_SYNC; answers later */
+void exec_event(struct pod *p, struct exec *x, enum exec_event ev, int wait_status);
+void exec_readable(struct pod *p, struct exec *x, enum stream s);
+void execs_forget_container(struct pod *p, const struct container *c);
+void execs_kill_all(struct pod *p);
+
+/* --- connections and requests ------------------------------------------------------------------------ */
+
+struct conn {
+	int fd;                         /* -1: free */
+	bool subscriber;
+	bool waits;                     /* its request is not answered yet: nothing more is read from it */
+};
+
+struct request {
+	struct conn *conn;
+	struct message m;
+	int fds[FD_PASS_MAX];           /* -1 where taken */
+	size_t nfds;
+	struct message_writer answer;   /* begun; sent when the handler returns 0 */
+	int answer_fds[8];              /* lent */
+	size_t answer_nfds;
+};
+enum { REQUEST_WAITS = 1 };             /* a handler's result: the answer comes later */
+
+/* Takes the fd out of the request. ERR_INVALID: it did not come. */
+int request_take_fd(struct request *r, uint64_t index, int *out, struct err *e);
+int request_need_fd(struct request *r, unsigned tag, const char *name, int *out, struct err *e);
+/* Adds a field that names an fd which is lent until the answer is sent. */
+void answer_fd(struct request *r, unsigned tag, int fd);
+
+void serve_accept(struct pod *p);
+int serve_adopt(struct pod *p, int fd, struct err *e); /* the birth connection */
+void serve_readable(struct pod *p, struct conn *c);
+void conn_close(struct pod *p, struct conn *c);
+/* Sends to one connection; one that does not read is closed. */
+void conn_send(struct pod *p, struct conn *c, struct message_writer *w, const int *fds, size_t nfds);
+void conn_send_error(struct pod *p, struct conn *c, unsigned op, const struct err *error);
+/* The fields of a container, for LIST, events and START. */
+void container_describe(struct message_writer *w, const struct container *c);
+void serve_tell_exit(struct pod *p, const struct container *c);
+void serve_shutdown_done(struct pod *p);
+
+/* --- the pod ------------------------------------------------------------------------------------------ */
+
+enum pod_state { POD_BORN, POD_UP, POD_ENDING, POD_STATE_COUNT };
+
+struct pod {
+	enum pod_state state;
+	char id[POD_ID_MAX + 1];
+	int epoll, listen, signals;
+	int state_dir;
+	unsigned namespaces;            /* enum monitor_ns */
+	pid_t init_pid;                 /* 0: none */
+	int own_pidns, pod_pidns;       /* for children of the shared PID namespace; -1: none */
+	struct cgroup_layout cgroups;
+	char *scratch;                  /* SCRATCH_BYTES */
+	bool scratch_used;
+	int64_t shutdown_deadline_ns;
+	struct container containers[CONTAINERS_MAX];
+	struct exec execs[EXECS_MAX];
+	struct conn conns[CONNS_MAX];
+	struct conn *shutdown_conn;
+	bool quit;
+};
+
+int setup_pod(struct pod *p, struct request *r, struct err *e); /* op SETUP */
+int setup_sysctls(struct pod *p, const struct message *m, struct err *e);
+
+/* --- the loop ------------------------------------------------------------------------------------------ */
+
+int loop_watch(struct pod *p, int fd, unsigned epoll_events, enum source s, size_t index,
+	       enum stream stream, struct err *e);
+void loop_watch_change(struct pod *p, int fd, unsigned epoll_events, enum source s, size_t index);
+int loop_run(struct pod *p, struct err *e);
+
+/* --- the runtime's part (run.c) -------------------------------------------------------------------------- */
+
+struct run_files {                      /* of a process to be: all lent */
+	int in, out, err;
+};
+struct run_mount {
+	uint32_t mount;
+	int fd;
+};
+struct run_start {
+	const char *bundle;
+	int root_fd;
+	const struct run_mount *mounts;
+	size_t nmounts;
+	struct run_files files;
+	bool tty;
+};
+/* Fills pid, pidfd, cgroup and own_pid_ns. *console: the terminal's other end, with tty. */
+int run_container(struct pod *p, struct container *c, const struct run_start *s, int *console,
+		  struct err *e);
+int run_exec(struct pod *p, struct container *c, char *const *argv, unsigned slot,
+	     const struct run_files *files, struct exec *x, struct err *e);
+void run_cgroup_slot(const struct container *c, unsigned slot, char *out, size_t max);
+/* The cgroup goes, and what memory the container holds. */
+void run_forget(struct pod *p, struct container *c);
+
+#endif
