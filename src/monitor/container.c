@@ -118,7 +118,7 @@ static int finish(struct pod *p, struct container *c)
 
 	streams_close(c);
 	cri_log_close(&c->log);
-	if (cgroup_oom_kills(&p->cgroups, c->cgroup, &oom_kills, &e) < 0)
+	if (cgroup_oom_kills(&p->runtime.cgroups, c->cgroup, &oom_kills, &e) < 0)
 		oom_kills = 0; /* no memory controller: nobody counts */
 	c->exit.oom_killed = oom_kills && c->exit.code;
 	exit_record_try(p, c);
@@ -134,7 +134,7 @@ static int finish(struct pod *p, struct container *c)
 /* Others of its cgroup, where no PID namespace of its own took them with it. */
 static bool others_alive(struct pod *p, const struct container *c)
 {
-	return !c->own_pid_ns && cgroup_is_populated(&p->cgroups, c->cgroup);
+	return !c->own_pid_ns && cgroup_is_populated(&p->runtime.cgroups, c->cgroup);
 }
 
 static int finish_if_quiet(struct pod *p, struct container *c)
@@ -159,7 +159,7 @@ static int on_ended(struct pod *p, struct container *c, struct occasion *o, UNUS
 	fd_close(&c->pidfd);
 	fd_close(&c->config_fd);
 	if (!c->own_pid_ns)
-		(void)cgroup_kill(&p->cgroups, c->cgroup, &ignored); /* looked after by others_alive() */
+		(void)cgroup_kill(&p->runtime.cgroups, c->cgroup, &ignored); /* looked after by others_alive() */
 	c->state = CONTAINER_ENDING;
 	c->drain_until_ns = clock_mono_ns() + LOG_DRAIN_NS;
 	streams_drain(p, c);
@@ -188,8 +188,8 @@ static int on_kill(struct pod *p, struct container *c, struct occasion *o, struc
 	if (!o->kill_all)
 		return proc_signal(c->pidfd, o->signal, e);
 	if (o->signal == SIGKILL)
-		return cgroup_kill(&p->cgroups, c->cgroup, e);
-	return cgroup_signal(&p->cgroups, c->cgroup, o->signal, e);
+		return cgroup_kill(&p->runtime.cgroups, c->cgroup, e);
+	return cgroup_signal(&p->runtime.cgroups, c->cgroup, o->signal, e);
 }
 
 static int on_reopen(UNUSED struct pod *p, struct container *c, struct occasion *o,
@@ -403,7 +403,7 @@ static void container_abandon(struct pod *p, struct container *c)
 	*c = (struct container){ .state = CONTAINER_FREE };
 }
 
-int container_start(struct pod *p, struct request *r, struct err *e)
+int container_begin(struct pod *p, struct request *r, struct err *e)
 {
 	struct err ignored;
 	struct container *c;

@@ -156,7 +156,7 @@ static void tree_kill(struct pod *p, struct exec *x)
 	if (!x->container)
 		return; /* its whole cgroup was killed */
 	run_cgroup_slot(x->container, x->slot, path, sizeof(path));
-	if (cgroup_kill(&p->cgroups, path, &ignored) < 0 && x->pidfd >= 0)
+	if (cgroup_kill(&p->runtime.cgroups, path, &ignored) < 0 && x->pidfd >= 0)
 		(void)proc_signal(x->pidfd, SIGKILL, &ignored); /* it may have ended meanwhile */
 }
 
@@ -292,9 +292,9 @@ static int slot_take(struct pod *p, struct exec *x, struct err *e)
 		if (c->slots_used & bit)
 			continue;
 		run_cgroup_slot(c, i, path, sizeof(path));
-		if (c->slots_made & bit && cgroup_is_populated(&p->cgroups, path))
+		if (c->slots_made & bit && cgroup_is_populated(&p->runtime.cgroups, path))
 			continue; /* what an earlier exec left running */
-		if (!(c->slots_made & bit) && cgroup_create_exec(&p->cgroups, path, e) < 0)
+		if (!(c->slots_made & bit) && cgroup_create_exec(&p->runtime.cgroups, path, e) < 0)
 			return -1;
 		c->slots_made |= bit;
 		c->slots_used |= bit;

@@ -185,23 +185,23 @@ static int cgroups_take(struct pod *p, struct request *r, struct err *e)
 	struct message_field f;
 	size_t n = 0;
 
-	if (layout.len != sizeof(p->cgroups))
+	if (layout.len != sizeof(p->runtime.cgroups))
 		return err_set(e, ERR_INVALID, "SETUP with a cgroup layout of %zu bytes", layout.len);
-	memcpy(&p->cgroups, layout.p, layout.len);
-	if (p->cgroups.nh > CGROUP_HIERARCHY_MAX)
-		return err_set(e, ERR_INVALID, "SETUP with %zu cgroup hierarchies", p->cgroups.nh);
+	memcpy(&p->runtime.cgroups, layout.p, layout.len);
+	if (p->runtime.cgroups.nh > CGROUP_HIERARCHY_MAX)
+		return err_set(e, ERR_INVALID, "SETUP with %zu cgroup hierarchies", p->runtime.cgroups.nh);
 	for (size_t i = 0; i < CGROUP_HIERARCHY_MAX; i++)
-		p->cgroups.h[i].root_fd = -1;
+		p->runtime.cgroups.h[i].root_fd = -1;
 	while (message_next(&rest, &f)) {
 		if (f.tag != TAG_CGROUP_ROOT_FD)
 			continue;
-		if (n == p->cgroups.nh)
+		if (n == p->runtime.cgroups.nh)
 			return err_set(e, ERR_INVALID, "SETUP with too many cgroup hierarchies");
-		if (request_take_fd(r, f.number, &p->cgroups.h[n++].root_fd, e) < 0)
+		if (request_take_fd(r, f.number, &p->runtime.cgroups.h[n++].root_fd, e) < 0)
 			return -1;
 	}
-	return n == p->cgroups.nh ? 0 : err_set(e, ERR_INVALID, "SETUP with %zu cgroup hierarchies of %zu",
-						n, p->cgroups.nh);
+	return n == p->runtime.cgroups.nh ? 0 : err_set(e, ERR_INVALID, "SETUP with %zu cgroup hierarchies of %zu",
+						n, p->runtime.cgroups.nh);
 }
 
 static void oom_score_set(int64_t score)
@@ -265,7 +265,7 @@ static int setup_steps(struct pod *p, struct request *r, struct err *e)
 	    request_need_fd(r, TAG_STATE_DIR_FD, "state folder", &p->state_dir, e) < 0 ||
 	    cgroups_take(p, r, e) < 0)
 		return -1;
-	if (*cgroup && cgroup_join_self(&p->cgroups, cgroup, NULL, 0, e) < 0)
+	if (*cgroup && cgroup_join_self(&p->runtime.cgroups, cgroup, NULL, 0, e) < 0)
 		return -1;
 	if (message_number(&r->m, TAG_OOM_SCORE_ADJ, 0))
 		oom_score_set((int64_t)message_number(&r->m, TAG_OOM_SCORE_ADJ, 0));

@@ -15,6 +15,7 @@
 #include "monitor/cri_log.h"
 #include "monitor/exit_record.h"
 #include "monitor/message.h"
+#include "runtime/container.h"
 
 #include <sys/types.h>
 
@@ -98,7 +99,7 @@ int container_event(struct pod *p, struct container *c, enum container_event ev,
 struct container *container_find(struct pod *p, const char *id);
 const char *container_state_name(enum container_state s);
 struct request;
-int container_start(struct pod *p, struct request *r, struct err *e); /* op START */
+int container_begin(struct pod *p, struct request *r, struct err *e); /* op START */
 void container_readable(struct pod *p, struct container *c, enum stream s);
 void containers_kill_all(struct pod *p);
 size_t containers_alive(const struct pod *p);
@@ -195,7 +196,7 @@ struct pod {
 	unsigned namespaces;            /* enum monitor_ns */
 	pid_t init_pid;                 /* 0: none */
 	int own_pidns, pod_pidns;       /* for children of the shared PID namespace; -1: none */
-	struct cgroup_layout cgroups;
+	struct runtime runtime;         /* with the cgroup hierarchies */
 	char *scratch;                  /* SCRATCH_BYTES */
 	bool scratch_used;
 	int64_t shutdown_deadline_ns;

@@ -1,0 +1,186 @@
+/* All that knarr-pod asks of the OCI runtime library. */
+#include "monitor/state.h"
+
+#include "base/arena.h"
+#include "runtime/container.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { REMOVE_WAIT_MS = 50, NS_MAX = 8 };
+
+static int config_load(struct arena *a, int fd, struct oci_config *out, struct err *e)
+{
+	struct stat st;
+	char *text;
+	ssize_t n;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, errno, "config.json");
+	if (st.st_size > OCI_CONFIG_MAX)
+		return err_set(e, ERR_EXHAUSTED, "config.json has %lld bytes", (long long)st.st_size);
+	text = arena_alloc(a, (size_t)st.st_size + 1);
+	n = pread(fd, text, (size_t)st.st_size, 0);
+	if (n < 0)
+		return err_sys(e, errno, "read config.json");
+	text[n] = '\0';
+	if (oci_config_read(a, (struct str){ text, (size_t)n }, out, e) < 0)
+		return err_in(e, "config.json");
+	return 0;
+}
+
+static int ns_kind(const char *type)
+{
+	static const struct {
+		const char *type;
+		int kind;
+	} all[] = { { "network", CLONE_NEWNET }, { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS },
+		    { "pid", CLONE_NEWPID } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (streq(all[i].type, type))
+			return all[i].kind;
+	return 0;
+}
+
+/* A namespace that config.json names by path is the pod's: this process is in it already, or (the
+ * shared PID namespace) holds its fd. The PID namespace of another container, and what is not of
+ * this pod, keeps its path. */
+static size_t pod_namespaces(const struct pod *p, const struct oci_config *config, struct container_ns *out)
+{
+	size_t n = 0;
+
+	OCI_EACH(oci_namespace, ns, config->on_linux->namespaces) {
+		int kind = ns_kind(ns->type);
+
+		if (str_is_empty(ns->path) || !kind || n == NS_MAX)
+			continue;
+		if (kind != CLONE_NEWPID)
+			out[n++] = (struct container_ns){ kind, CONTAINER_NS_MINE };
+		else if (p->pod_pidns >= 0)
+			out[n++] = (struct container_ns){ kind, p->pod_pidns };
+	}
+	return n;
+}
+
+static int cgroup_take(struct arena *a, struct container *c, const struct oci_config *config, struct err *e)
+{
+	const char *path;
+
+	if (!config->on_linux || str_is_empty(config->on_linux->cgroups_path))
+		return err_set(e, ERR_INVALID, "config.json of container %s without linux.cgroupsPath", c->id);
+	if (cgroup_path_clean(a, config->on_linux->cgroups_path, &path, e) < 0)
+		return -1;
+	if (strlen(path) >= sizeof(c->cgroup))
+		return err_set(e, ERR_INVALID, "the cgroup path of container %s has %zu bytes", c->id,
+			       strlen(path));
+	(void)strcpy(c->cgroup, path);
+	return 0;
+}
+
+static int create(struct pod *p, struct arena *a, struct container *c, const struct run_start *s,
+		  struct container_process *out, struct err *e)
+{
+	struct container_spec spec = CONTAINER_SPEC_INIT;
+	struct container_mount_fd mounts[FD_PASS_MAX];
+	struct container_ns ns[NS_MAX];
+	const struct oci_namespace *pid;
+	struct oci_config config = { 0 };
+
+	if (config_load(a, c->config_fd, &config, e) < 0 || oci_config_validate(&config, e) < 0 ||
+	    cgroup_take(a, c, &config, e) < 0)
+		return -1;
+	if (s->tty != config.process->terminal)
+		return err_set(e, ERR_INVALID, "container %s: the request and config.json differ on the terminal",
+			       c->id);
+	pid = oci_namespace_find(&config, "pid");
+	c->own_pid_ns = pid && str_is_empty(pid->path);
+	for (size_t i = 0; i < s->nmounts; i++)
+		mounts[i] = (struct container_mount_fd){ s->mounts[i].mount, s->mounts[i].fd };
+	spec.id = c->id;
+	spec.bundle = s->bundle;
+	spec.config = &config;
+	spec.cgroup = c->cgroup;
+	spec.root_fd = s->root_fd;
+	spec.ns = ns;
+	spec.nns = pod_namespaces(p, &config, ns);
+	spec.mount_fds = mounts;
+	spec.nmount_fds = s->nmounts;
+	spec.std_in = s->files.in;
+	spec.std_out = s->files.out;
+	spec.std_err = s->files.err;
+	spec.parent_death_signal = SIGKILL;
+	return container_create(&p->runtime, a, &spec, out, e);
+}
+
+int run_container(struct pod *p, struct container *c, const struct run_start *s, int *console,
+		  struct err *e)
+{
+	struct container_process process;
+	auto_arena a = { 0 };
+
+	if (create(p, &a, c, s, &process, e) < 0) {
+		c->cgroup[0] = '\0'; /* the runtime left nothing */
+		return -1;
+	}
+	c->pid = process.pid;
+	c->pidfd = process.pidfd;
+	*console = process.console_fd;
+	return 0;
+}
+
+void run_cgroup_slot(const struct container *c, unsigned slot, char *out, size_t max)
+{
+	(void)snprintf(out, max, "%s/knarr-exec-%u", c->cgroup, slot);
+}
+
+int run_exec(struct pod *p, struct container *c, char *const *argv, unsigned slot,
+	     const struct run_files *files, struct exec *x, struct err *e)
+{
+	char cgroup[CGROUP_TEXT_MAX + 32];
+	struct exec_spec spec = EXEC_SPEC_INIT;
+	struct container_process process;
+	struct oci_config config = { 0 };
+	struct oci_process what;
+	auto_arena a = { 0 };
+
+	if (config_load(&a, c->config_fd, &config, e) < 0)
+		return -1;
+	if (!config.process)
+		return err_set(e, ERR_INVALID, "config.json of container %s without process", c->id);
+	what = *config.process;
+	what.args = (char **)argv;
+	what.terminal = false;
+	run_cgroup_slot(c, slot, cgroup, sizeof(cgroup));
+	spec.id = c->id;
+	spec.config = &config;
+	spec.process = &what;
+	spec.pidfd = c->pidfd;
+	spec.cgroup = c->cgroup;
+	spec.exec_cgroup = cgroup;
+	spec.std_in = files->in;
+	spec.std_out = files->out;
+	spec.std_err = files->err;
+	spec.parent_death_signal = SIGKILL;
+	if (container_exec(&p->runtime, &a, &spec, &process, e) < 0)
+		return -1;
+	x->pid = process.pid;
+	x->pidfd = process.pidfd;
+	return 0;
+}
+
+void run_forget(struct pod *p, struct container *c)
+{
+	struct err ignored;
+
+	if (!c->cgroup[0])
+		return;
+	/* What does not die in time is tried again when the container is forgotten. */
+	if (container_cgroup_remove(&p->runtime.cgroups, c->cgroup, REMOVE_WAIT_MS, &ignored) == 0)
+		c->cgroup[0] = '\0';
+}
