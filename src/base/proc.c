@@ -220,9 +220,29 @@ static int run_read(int *fd, struct buf *b, struct proc_output *result, struct e
 	return buf_add(b, bytes, MIN((size_t)r, room), e);
 }
 
+/* write(2) to a pipe whose reader may be gone, without SIGPIPE, whatever the program does about it. */
+static ssize_t write_quiet(int fd, const void *bytes, size_t n)
+{
+	struct timespec now = { 0 };
+	sigset_t sigpipe, old;
+	ssize_t w;
+	int saved;
+
+	sigemptyset(&sigpipe);
+	sigaddset(&sigpipe, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &sigpipe, &old);
+	w = write(fd, bytes, n);
+	saved = errno;
+	if (w < 0 && saved == EPIPE)
+		(void)sigtimedwait(&sigpipe, NULL, &now); /* it is pending for this thread: taken */
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	errno = saved;
+	return w;
+}
+
 static void run_write(struct run *r)
 {
-	ssize_t w = r->left.len ? write(r->in, r->left.p, r->left.len) : 0;
+	ssize_t w = r->left.len ? write_quiet(r->in, r->left.p, r->left.len) : 0;
 
 	if (w < 0 && (errno == EINTR || errno == EAGAIN))
 		return;

@@ -169,3 +169,24 @@ TEST(times_are_written_and_read_as_rfc3339)
 	assert_true(ns == INT64_C(3723500000000));
 	assert_err(clock_parse_duration(str_of("5"), &ns, &e), e, ERR_INVALID, "duration");
 }
+
+TEST(a_program_that_does_not_read_its_input_is_no_error)
+{
+	auto_arena a = { 0 };
+	struct str in = { arena_alloc0(&a, 1 << 20), 1 << 20 };
+	char *argv[] = { (char *)"true", NULL };
+
+	for (int i = 0; i < 20; i++) {
+		auto_buf out = BUF(100), err_out = BUF(100);
+		struct proc_spec spec = PROC_SPEC_INIT;
+		struct proc_output end;
+		auto_call c = { 0 };
+		struct err e;
+
+		call_begin(&c, 0);
+		spec.file = "/bin/true";
+		spec.argv = argv;
+		assert_ok(proc_run(&c, &spec, in, &out, &err_out, &end, &e), e);
+		assert_int_equal(end.exit.code, 0);
+	}
+}
