@@ -78,7 +78,7 @@ static int take_param(struct parser *t, struct challenge *c, struct err *e)
 {
 	const char *start = t->p;
 	struct str name = take_token(t), token;
-	char *value;
+	char *value = NULL;
 
 	skip_blanks(t);
 	if (name.len == 0 || t->p == t->end || *t->p != '=') {
