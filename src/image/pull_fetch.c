@@ -2,12 +2,12 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "image/sha256.h"
 #include "spec/digest.h"
 #include "spec/manifest.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,27 +17,29 @@
 
 enum { PROGRESS_MIN = 256 << 10, HASH_CHUNK = 256 << 10 };
 
-static void hash_free(EVP_MD_CTX **c)
+/* "sha256:…" of what was hashed; ends the hash. */
+static void hash_text(struct sha256 *hash, char out[DIGEST_TEXT_MAX])
 {
-	EVP_MD_CTX_free(*c);
+	uint8_t sum[SHA256_BYTES];
+
+	sha256_end(hash, sum);
+	digest_format(DIGEST_SHA256, sum, out);
 }
 
-static EVP_MD_CTX *hash_new(enum digest_algo algo)
+static void hash_free(struct sha256 **hash)
 {
-	EVP_MD_CTX *c = EVP_MD_CTX_new();
-
-	if (!c || EVP_DigestInit_ex(c, algo == DIGEST_SHA512 ? EVP_sha512() : EVP_sha256(), NULL) != 1)
-		BUG("OpenSSL has no SHA-256");
-	return c;
+	sha256_free(*hash);
 }
 
-static void hash_text(EVP_MD_CTX *c, enum digest_algo algo, char out[DIGEST_TEXT_MAX])
+static int check_algo(const char *digest, struct err *e)
 {
-	unsigned char hash[EVP_MAX_MD_SIZE];
+	struct digest d;
 
-	if (EVP_DigestFinal_ex(c, hash, NULL) != 1)
-		BUG("EVP_DigestFinal_ex");
-	digest_format(algo, hash, out);
+	if (digest_parse(str_of(digest ? digest : ""), &d, e) < 0)
+		return -1;
+	if (d.algo != DIGEST_SHA256)
+		return err_set(e, ERR_UNIMPLEMENTED, "%s: only content named by sha256 is kept", digest);
+	return 0;
 }
 
 /* --- resolving -------------------------------------------------------------------------------- */
@@ -45,23 +47,20 @@ static void hash_text(EVP_MD_CTX *c, enum digest_algo algo, char out[DIGEST_TEXT
 static int take_body(struct puller *p, struct arena *a, const char *wanted, const struct http_reply *reply,
 		     struct pull_message *out, struct err *e)
 {
-	AUTO(hash_free) EVP_MD_CTX *c = NULL;
+	AUTO(hash_free) struct sha256 *hash = NULL;
 	char text[DIGEST_TEXT_MAX];
-	struct digest d = { DIGEST_SHA256, { 0 } };
 
 	if (reply->body_cut)
 		return err_set(e, ERR_EXHAUSTED, "the manifest has more than %d bytes", HTTP_BODY_MAX);
-	if (wanted && digest_parse(str_of(wanted), &d, e) < 0)
-		return -1;
-	c = hash_new(d.algo);
-	(void)EVP_DigestUpdate(c, reply->body.p, reply->body.len);
-	hash_text(c, d.algo, text);
+	hash = sha256_new();
+	sha256_add(hash, reply->body.p, reply->body.len);
+	hash_text(hash, text);
 	if (wanted && !streq(wanted, text))
 		return err_set(e, ERR_DATA_LOSS, "the registry's manifest is %s, not %s", text, wanted);
 	out->digest = arena_strdup(a, text);
 	out->size = (int64_t)reply->body.len;
 	out->media_type = reply->content_type;
-	LOCKED(&p->lock);
+	LOCKED(&p->registry.lock);
 	p->resolved_bytes = (struct str){ arena_memdup(&p->registry.arena, reply->body.p, reply->body.len + 1),
 					  reply->body.len };
 	p->resolved_digest = arena_strdup(&p->registry.arena, text);
@@ -87,6 +86,8 @@ int pull_resolve(struct puller *p, struct http *h, struct arena *a, struct pull_
 	struct http_reply reply;
 	size_t host;
 
+	if (wanted && check_algo(wanted, e) < 0)
+		return -1;
 	g.what = arena_printf(a, "manifests/%s", wanted ? wanted : ref->tag);
 	if (registry_get_anywhere(&p->registry, capability, h, a, &g, NULL, &reply, &host, e) < 0)
 		return -1;
@@ -119,7 +120,7 @@ struct fetch {
 	int64_t resumed;              /* how many an earlier fetch had left */
 	int64_t at_last_request;
 	bool reply_checked, discard;
-	EVP_MD_CTX *hash;
+	struct sha256 *hash;
 };
 
 static int wrong(struct fetch *f, struct err *e, const char *what, long long got, long long wanted)
@@ -226,7 +227,7 @@ static int keep(struct fetch *f, const char *bytes, size_t n, struct err *e)
 			return err_sys(e, errno, "%s: writing it to the content store", f->digest);
 		done += r > 0 ? (size_t)r : 0;
 	}
-	(void)EVP_DigestUpdate(f->hash, bytes, n);
+	sha256_add(f->hash, bytes, n);
 	f->have += (int64_t)n;
 	atomic_fetch_add(&f->p->bytes, (long long)n);
 	return feed(f, e) < 0 ? -1 : 0;
@@ -272,7 +273,7 @@ static int take_what_is_there(struct fetch *f, struct err *e)
 
 		if (n <= 0)
 			return err_sys(e, n < 0 ? errno : EIO, "%s: its file in the content store", f->digest);
-		(void)EVP_DigestUpdate(f->hash, b.p, (size_t)n);
+		sha256_add(f->hash, b.p, (size_t)n);
 		f->have += n;
 		if (feed(f, e) < 0)
 			return -1;
@@ -304,7 +305,7 @@ static int fetch_bytes(struct fetch *f, struct http *h, struct arena *a, size_t 
 
 static bool take_resolved(struct fetch *f)
 {
-	LOCKED(&f->p->lock);
+	LOCKED(&f->p->registry.lock);
 	return f->p->resolved_bytes.p && streq(f->p->resolved_digest, f->digest) &&
 	       (int64_t)f->p->resolved_bytes.len == f->size;
 }
@@ -318,11 +319,11 @@ static int fetch_all(struct fetch *f, struct http *h, struct arena *a, size_t *h
 	return fetch_bytes(f, h, a, host, e);
 }
 
-static int verify(struct fetch *f, const struct digest *d, size_t host, struct err *e)
+static int verify(struct fetch *f, size_t host, struct err *e)
 {
 	char text[DIGEST_TEXT_MAX];
 
-	hash_text(f->hash, d->algo, text);
+	hash_text(f->hash, text);
 	if (streq(text, f->digest))
 		return 0;
 	f->discard = true;
@@ -338,24 +339,23 @@ int pull_fetch(struct puller *p, struct http *h, struct arena *a, const struct p
 {
 	struct fetch f = { .p = p, .digest = order->digest, .file = fds[0], .pipe = fds[1],
 			   .size = order->size };
-	AUTO(hash_free) EVP_MD_CTX *hash = NULL;
+	AUTO(hash_free) struct sha256 *hash = NULL;
 	size_t host = SIZE_MAX;
-	struct digest d;
 
 	*out = (struct pull_message){ .type = (char *)"done", .id = order->id, .size = order->size };
-	if (digest_parse(str_of(order->digest ? order->digest : ""), &d, e) < 0)
+	if (check_algo(order->digest, e) < 0)
 		return -1;
 	if (fds[0] < 0 || order->size < 0)
 		return err_set(e, ERR_INTERNAL, "%s: an order without a file or a size", order->digest);
 	if (fds[1] >= 0 && fd_set_nonblocking(fds[1], e) < 0)
 		return -1;
-	f.hash = hash = hash_new(d.algo);
+	f.hash = hash = sha256_new();
 	f.get = (struct registry_get){
 		.method = "GET", .sink = on_bytes, .sink_ctx = &f,
 		.accept = order->manifest ? MANIFEST_ACCEPT : NULL,
 		.what = arena_printf(a, "%s/%s", order->manifest ? "manifests" : "blobs", order->digest),
 	};
-	if (fetch_all(&f, h, a, &host, e) < 0 || verify(&f, &d, host, e) < 0) {
+	if (fetch_all(&f, h, a, &host, e) < 0 || verify(&f, host, e) < 0) {
 		out->discard = f.discard;
 		/* Wrong bytes may come of what lay there, or of a mirror: a fresh start may do better. */
 		out->again = f.discard && (f.resumed > 0 || registry_has_other(&p->registry, HOST_PULL));

@@ -9,11 +9,10 @@
 
 struct puller {
 	struct registry registry;
-	struct lock lock;             /* guards the two below */
+	/* Guarded by registry.lock: */
 	struct str resolved_bytes;    /* the manifest, where resolving had to fetch it; p NULL: no */
 	const char *resolved_digest;
 	atomic_llong bytes;           /* received, of all fetches */
-	_Atomic(const char *) waits_for; /* static text */
 };
 
 /* Finds digest, size and media type of the reference. */

@@ -24,7 +24,6 @@ static const struct json_field fields[] = {
 	NUMBER("size", size),
 	FLAG("manifest", manifest),
 	NUMBER("bytes", bytes),
-	TEXT("waitsFor", waits_for),
 	TEXT("kind", kind),
 	TEXT("text", text),
 	FLAG("discard", discard),

@@ -25,7 +25,6 @@ struct pull_message {
 	bool manifest;      /* of /manifests/, not /blobs/ */
 	/* events */
 	int64_t bytes;      /* progress: received so far, of all fetches */
-	char *waits_for;    /* progress: what it does now, or waits for */
 	char *kind, *text;  /* failed: err_kind_name and message */
 	bool discard;       /* failed: what is in the ingest file is wrong */
 	bool again;         /* failed: another try may find it right (another mirror, a fresh start) */
