@@ -70,23 +70,34 @@ static void call_waits_in(struct call *call, struct cond *c, struct lock *l)
 	pthread_mutex_unlock(&call->lock);
 }
 
-/* The cancel flag is looked at again once the wait is registered: from then on call_cancel()
- * cannot broadcast before the wait has begun, since it does so with the mutex held. */
-static int wait_registered(struct call *call, struct cond *c, struct lock *l, struct err *e)
+static void wait_until(struct cond *c, struct lock *l, int64_t until_ns)
 {
-	struct timespec until = { .tv_sec = call->deadline_ns / NS_PER_S,
-				  .tv_nsec = call->deadline_ns % NS_PER_S };
+	struct timespec until = { .tv_sec = until_ns / NS_PER_S, .tv_nsec = until_ns % NS_PER_S };
 
-	if (call_check(call, e) < 0)
-		return -1;
-	if (call->deadline_ns)
+	if (until_ns)
 		(void)pthread_cond_timedwait(&c->cond, &l->mutex, &until);
 	else
 		(void)pthread_cond_wait(&c->cond, &l->mutex);
+}
+
+/* The cancel flag is looked at again once the wait is registered: from then on call_cancel()
+ * cannot broadcast before the wait has begun, since it does so with the mutex held. */
+static int wait_registered(struct call *call, struct cond *c, struct lock *l, int64_t until_ns, struct err *e)
+{
+	if (call_check(call, e) < 0)
+		return -1;
+	if (call->deadline_ns && (!until_ns || call->deadline_ns < until_ns))
+		until_ns = call->deadline_ns;
+	wait_until(c, l, until_ns);
 	return 0;
 }
 
 int cond_wait(struct call *call, struct cond *c, struct lock *l, struct err *e)
+{
+	return cond_wait_until(call, c, l, 0, e);
+}
+
+int cond_wait_until(struct call *call, struct cond *c, struct lock *l, int64_t until_ns, struct err *e)
 {
 	int rc = 0;
 
@@ -94,10 +105,10 @@ int cond_wait(struct call *call, struct cond *c, struct lock *l, struct err *e)
 	l->held = false;
 	if (call) {
 		call_waits_in(call, c, l);
-		rc = wait_registered(call, c, l, e);
+		rc = wait_registered(call, c, l, until_ns, e);
 		call_waits_in(call, NULL, NULL);
 	} else {
-		(void)pthread_cond_wait(&c->cond, &l->mutex);
+		wait_until(c, l, until_ns);
 	}
 	l->holder = pthread_self();
 	l->held = true;

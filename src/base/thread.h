@@ -42,6 +42,8 @@ void cond_destroy(struct cond *c);
 /* Releases the lock, waits for a broadcast, takes the lock again. -1 when the call is over; NULL
  * call: waits for ever. May return without cause: test the condition in a loop. */
 int cond_wait(struct call *call, struct cond *c, struct lock *l, struct err *e);
+/* The same; also returns 0 at until_ns (CLOCK_MONOTONIC; 0: never). */
+int cond_wait_until(struct call *call, struct cond *c, struct lock *l, int64_t until_ns, struct err *e);
 void cond_broadcast(struct cond *c);
 void cond_signal(struct cond *c); /* one waiter; for a cond that only one thread waits on */
 

@@ -1,0 +1,206 @@
+/* RunPodSandbox: reserve the name, make the pod in a thread of its own, and let whoever asks for the
+ * same name collect it. */
+#include "pod/model.h"
+
+#include "base/log.h"
+
+/* --- what is wished -------------------------------------------------------------------------------------- */
+
+static int check_config(struct pods *ps, const struct pod_config *c, struct err *e)
+{
+	if (str_is_empty(c->name))
+		return err_set(e, ERR_INVALID, "the pod has no name (config.metadata.name)");
+	if (c->handler && !strv_has(pods_handlers(ps), c->handler))
+		return err_set(e, ERR_INVALID, "unknown runtime handler \"%s\"", c->handler);
+	if (c->namespaces.userns && c->namespaces.userns->mode == CONFIG_NS_POD)
+		return err_set(e, ERR_UNIMPLEMENTED, "user namespaces of pods come with a later version");
+	if (c->namespaces.pid == CONFIG_NS_TARGET || c->namespaces.ipc == CONFIG_NS_TARGET ||
+	    c->namespaces.network == CONFIG_NS_TARGET)
+		return err_set(e, ERR_INVALID, "a pod's namespaces cannot be those of a target container");
+	if (c->log_directory && c->log_directory[0] && c->log_directory[0] != '/')
+		return err_set(e, ERR_INVALID, "log_directory %s is not absolute", c->log_directory);
+	return 0;
+}
+
+static struct pod *pod_wished(struct pods *ps, enum pod_owner owner, const struct pod_config *config,
+			      uint64_t hash)
+{
+	struct pod *p = pod_new(ps);
+
+	id_new(p->id);
+	p->owner = owner;
+	p->config = arena_new0(&p->arena, struct pod_config);
+	json_copy(&p->arena, pod_config_fields, config, p->config);
+	p->key = pod_key(&p->arena, owner, p->config);
+	p->handler = p->config->handler ? p->config->handler : "";
+	p->created_wall_ns = clock_wall_ns();
+	p->making.wish_hash = hash;
+	return p;
+}
+
+/* --- the thread that makes it ---------------------------------------------------------------------------- */
+
+/* What could not be undone keeps the pod: it is listed as stopped, and a stop tries again. */
+static void pod_keep_stopped(struct pod *p, const struct err *why)
+{
+	struct err e;
+
+	lock_acquire(&p->all->lock);
+	p->reason = arena_printf(&p->arena, "was not made: %s", why->msg);
+	p->settled = false;
+	if (p->state != POD_STOPPING)
+		(void)pod_enter_locked(p, POD_STOPPING, &e);
+	(void)pod_enter_locked(p, POD_STOPPED, &e);
+	p->making.collected = true;
+	lock_release(&p->all->lock);
+	if (pod_save(p, &e) < 0)
+		log_error("%s", e.msg);
+}
+
+/* Undoes a pod that failed or that nobody collected. */
+static void pod_unmake(struct pod *p, const struct err *why)
+{
+	struct err e;
+
+	if (p->undo_failed || steps_undo(&pod_keep_steps, pod_keep_steps.count, p, &e) < 0) {
+		pod_keep_stopped(p, why);
+		return;
+	}
+	LOCKED(&p->all->lock);
+	pod_forget_locked(p);
+}
+
+static int pod_become_ready(struct pod *p, struct err *e)
+{
+	LOCKED(&p->all->lock);
+
+	if (p->making.cancelled)
+		return err_set(e, ERR_CANCELLED, "pod %s was stopped while it was being made", p->id);
+	return pod_enter_locked(p, POD_READY, e);
+}
+
+static int pod_make(struct pod *p, struct err *e)
+{
+	struct err ignored;
+
+	if (steps_run(&pod_keep_steps, 0, p, e) < 0)
+		return -1;
+	if (steps_run(&pod_run_steps, 0, p, e) < 0)
+		return -1;
+	if (pod_become_ready(p, e) == 0)
+		return 0;
+	(void)steps_undo(&pod_run_steps, pod_run_steps.count, p, &ignored);
+	return -1;
+}
+
+/* Ready, and told to those who wait, or to who comes in time; else it is undone. */
+static int pod_offer(struct pod *p, struct err *e)
+{
+	struct pods *ps = p->all;
+	struct err ignored;
+	bool collected = false;
+	int rc;
+
+	making_promise(&p->making, &ps->lock);
+	rc = pod_save(p, e);
+	lock_acquire(&ps->lock);
+	if (rc == 0)
+		collected = making_offer_locked(&p->making, &p->changed, &ps->lock, ps->settings.collect_limit_ns);
+	if (collected) {
+		event_push_locked(ps, POD_EVENT_CREATED, p->owner, p->id, p->id);
+		event_push_locked(ps, POD_EVENT_STARTED, p->owner, p->id, p->id);
+	} else {
+		(void)pod_enter_locked(p, POD_STOPPING, &ignored);
+	}
+	lock_release(&ps->lock);
+	if (collected)
+		return 0;
+	(void)steps_undo(&pod_run_steps, pod_run_steps.count, p, &ignored);
+	return rc < 0 ? -1 : err_set(e, ERR_CANCELLED, "nobody collected pod %s in time", p->id);
+}
+
+static void *make_thread(void *arg)
+{
+	struct pod *p = arg;
+	struct pods *ps = p->all;
+	struct err e;
+
+	call_begin(&p->making.call, clock_mono_ns() + ps->settings.create_limit_ns);
+	making_begun(&p->making, &ps->lock);
+	if (pod_make(p, &e) < 0 || pod_offer(p, &e) < 0) {
+		pod_unmake(p, &e);
+		making_failed(&p->making, &p->changed, &ps->lock, &e);
+	}
+	making_end(&p->making, &ps->lock);
+	pod_unref(p);
+	pods_job_done(ps);
+	return NULL;
+}
+
+/* --- the one who asks --------------------------------------------------------------------------------------- */
+
+/* 1: *out is to be joined (a reference); 0: a new one was begun; -1: refused. An earlier making of the
+ * same name with another wish is ended first. */
+static int join_or_begin_locked(struct pods *ps, struct call *c, struct pod **mine, struct pod **out,
+				struct err *e)
+{
+	for (;;) {
+		struct pod *p = map_get(&ps->pod_keys, (*mine)->key);
+		auto_pod *old = NULL;
+
+		if (pods_check_ready_locked(ps, e) < 0)
+			return -1;
+		if (!p)
+			break;
+		if (pod_is_listed_locked(p))
+			return err_set(e, ERR_EXISTS, "pod %s/%s (uid %s, attempt %u) is there already, as %s",
+				       p->config->namespace_ ? p->config->namespace_ : "", p->config->name,
+				       p->config->uid ? p->config->uid : "", p->config->attempt, p->id);
+		old = pod_ref(p);
+		if (p->making.wish_hash == (*mine)->making.wish_hash && !p->making.cancelled) {
+			*out = old;
+			old = NULL;
+			return 1;
+		}
+		making_cancel_locked(&p->making, &p->changed);
+		if (cond_wait(c, &old->changed, &ps->lock, e) < 0)
+			return -1;
+	}
+	(*mine)->making.active = true;
+	BUG_ON(!pod_insert_locked(*mine));
+	*out = pod_ref(*mine);
+	return 0;
+}
+
+int pod_run(struct pods *ps, struct call *c, enum pod_owner owner, const struct pod_config *config,
+	    const char **id, struct err *e)
+{
+	auto_pod *mine = NULL, *p = NULL;
+	uint64_t hash;
+	int rc;
+
+	if (check_config(ps, config, e) < 0 || making_wish_hash(pod_config_fields, config, &hash, e) < 0)
+		return -1;
+	mine = pod_wished(ps, owner, config, hash);
+	lock_acquire(&ps->lock);
+	rc = join_or_begin_locked(ps, c, &mine, &p, e);
+	lock_release(&ps->lock);
+	if (rc < 0)
+		return -1;
+	if (rc == 0 && pods_job(ps, "pod-run", make_thread, pod_ref(p), e) < 0) {
+		making_failed(&p->making, &p->changed, &ps->lock, e);
+		lock_acquire(&ps->lock);
+		pod_forget_locked(p);
+		lock_release(&ps->lock);
+		pod_unref(p);
+		return -1;
+	}
+	lock_acquire(&ps->lock);
+	rc = making_collect_locked(&p->making, &p->changed, &ps->lock, c, e);
+	p->recording.wanted += rc > 0;
+	lock_release(&ps->lock);
+	if (rc < 0 || (rc > 0 && pod_save(p, e) < 0))
+		return -1;
+	*id = arena_strdup(&c->arena, p->id);
+	return 0;
+}

@@ -1,0 +1,27 @@
+/* The rooms beneath the pod model, played: a knarr-pod without a process, images and CNI without
+ * effects but counters, cgroups that exist in name only. What is left at the end can be counted. */
+#ifndef KNARR_TESTS_FAKES_H
+#define KNARR_TESTS_FAKES_H
+
+#include "pod/pod.h"
+
+struct fakes {
+	int monitors;            /* knarr-pods that live */
+	int snapshots;
+	int networks;
+	int cgroups;
+	int starts, signals, kills, dels;
+	/* what is to go wrong */
+	bool net_add_fails, net_del_fails, start_fails, monitor_mute;
+	int net_add_ms;          /* how long ADD takes; it heeds its call */
+	bool ignores_term;       /* containers end only when killed */
+};
+extern struct fakes fakes;
+
+/* A container of a fake knarr-pod ends by itself; the event is told. */
+void fake_container_exits(const char *id, int code, bool oom);
+/* All fake knarr-pods die, without a word. */
+void fake_monitors_die(void);
+void fakes_reset(void);
+
+#endif
