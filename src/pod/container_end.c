@@ -207,8 +207,6 @@ static void forget_at_monitor(struct container *k)
 	auto_call c;
 	struct err e;
 
-	if (!k->started_wall_ns || p->state != POD_READY)
-		return; /* its exit file goes with the pod's folder */
 	pod_short_call(&c, NULL);
 	if (monitor_container_forget(&c, p->run_dirfd, k->id, &e) < 0 && e.kind != ERR_NOT_FOUND)
 		log_warn("knarr-pod keeps an ended container container=%s: %s", k->id, e.msg);
@@ -218,7 +216,9 @@ int container_discard(struct container *k, struct err *e)
 {
 	int rc;
 
-	forget_at_monitor(k);
+	/* Otherwise its exit file goes with the pod's folder. */
+	if (k->started_wall_ns && k->pod->state == POD_READY)
+		forget_at_monitor(k);
 	rc = steps_undo(&container_steps, container_steps.count, k, e);
 	LOCKED(&k->all->lock);
 	if (rc < 0) {

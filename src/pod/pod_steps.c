@@ -391,11 +391,11 @@ static int network_undo(void *ctx, struct err *e)
 	struct net_request r;
 	auto_call c;
 
+	call_begin(&c, 0); /* net kills a plugin that runs too long */
 	/* After a crash nobody remembers whether ADD was begun; net does, in its own record. */
 	if (!wants_network(p))
 		return 0;
 	p->network_added = true;
-	call_begin(&c, 0); /* net kills a plugin that runs too long */
 	r = net_request_of(&c.arena, p);
 	if (r.netns_path && faccessat(AT_FDCWD, r.netns_path, F_OK, 0) < 0)
 		r.netns_path = NULL;

@@ -325,6 +325,7 @@ static void recover_pod(struct recovery *v, struct pod *p)
 	auto_call c;
 	struct err e;
 
+	pod_short_call(&c, NULL);
 	if (pod_open_folders(p, &e) < 0)
 		log_error("pod=%s: %s", p->id, e.msg);
 	if (strv_has(v->half_pods, p->id)) {
@@ -332,7 +333,6 @@ static void recover_pod(struct recovery *v, struct pod *p)
 		undo_pod(p);
 		return;
 	}
-	pod_short_call(&c, NULL);
 	if (v->rebooted || p->state == POD_STOPPED || p->state == POD_REMOVING) {
 		if (v->rebooted || !p->settled)
 			pod_is_over(v, p);
@@ -400,12 +400,12 @@ static void end_orphaned_networks(struct recovery *v)
 		struct err e;
 		bool known;
 
+		call_begin(&c, clock_mono_ns() + 30 * NS_PER_S);
 		lock_acquire(&v->ps->lock);
 		known = map_get(&v->ps->pods, *ids) != NULL;
 		lock_release(&v->ps->lock);
 		if (known)
 			continue;
-		call_begin(&c, clock_mono_ns() + 30 * NS_PER_S);
 		if (net_del(v->ps->net, &c, &r, &e) < 0)
 			log_warn("the network of a pod that is gone is not released pod=%s: %s", *ids, e.msg);
 	}

@@ -136,13 +136,21 @@ void monitor_program_close(UNUSED struct monitor_program *p)
 /* A process that only waits, so that there is a pid and a pidfd. */
 static pid_t sleeper(void)
 {
-	pid_t pid = fork();
+	int ends[2] = { -1, -1 };
+	pid_t pid;
+	char end;
 
+	(void)!pipe(ends);
+	pid = fork();
 	if (pid == 0) {
+		(void)close_range(3, ~0u, 0); /* the catalog's lock is not ours */
 		(void)alarm(100);
 		for (;;)
 			(void)pause();
 	}
+	(void)close(ends[1]);
+	(void)!read(ends[0], &end, 1); /* until it has closed its copies */
+	(void)close(ends[0]);
 	return pid;
 }
 
