@@ -5,8 +5,7 @@
  *	content/ingest/HEX                   what is being fetched; a later fetch goes on from there
  *
  * A blob appears under its name only when it is whole and its digest was verified (by knarr-pull,
- * which hashes as it writes). Digests are texts, "sha256:" and 64 hex digits; any other is
- * ERR_INVALID. All functions may be called from every thread; they block on the disk only, but for
+ * which hashes as it writes). Digests are texts (spec/digest.h); others are ERR_INVALID. All functions may be called from every thread; they block on the disk only, but for
  * content_take, which waits for another's fetch of the same blob. */
 #ifndef KNARR_IMAGE_CONTENT_H
 #define KNARR_IMAGE_CONTENT_H
@@ -21,13 +20,13 @@ struct content;
 int content_open(int root_fd, struct content **out, struct err *e);
 void content_close(struct content *ct);
 
-bool digest_text_is_valid(const char *digest);
-
 /* A reference to the blob, to be given back with content_release: it stays until then, and after
  * that while an image refers to it. *mine: it is not there; fetch it (content_ingest, then
  * content_commit or content_abandon). Waits while another fetches it. */
 int content_take(struct content *ct, struct call *c, const char *digest, bool *mine, struct err *e);
 void content_release(struct content *ct, const char *digest);
+/* A reference where it is there already; false: not there. Never waits. */
+bool content_ref(struct content *ct, const char *digest);
 
 /* Where the fetch of a blob writes: open for reading and writing, *have bytes are there from an
  * interrupted fetch (unverified: hash them first). The caller owns *fd. */
@@ -48,6 +47,9 @@ int content_open_blob(struct content *ct, const char *digest, int *fd, uint64_t 
 int content_read(struct content *ct, struct arena *a, const char *digest, size_t max, struct str *out,
 		 struct err *e);
 
+/* Its size; false where it is not there. */
+bool content_get(struct content *ct, const char *digest, struct shelf_item *out);
+
 /* index.json, replaced whole. One entry for each name. */
 struct content_entry {
 	const char *name;       /* org.opencontainers.image.ref.name; NULL: none */
@@ -58,6 +60,8 @@ int content_write_index(struct content *ct, const struct content_entry *entries,
 
 /* Removes blobs without references, and partial files older than a day. */
 int content_collect(struct content *ct, struct err *e);
+/* At start: blobs that no image refers to become partial fetches again. */
+int content_demote(struct content *ct, struct err *e);
 void content_usage(struct content *ct, uint64_t *bytes, uint64_t *inodes);
 
 #endif

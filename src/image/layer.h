@@ -39,7 +39,7 @@ void layer_release(struct layers *ls, const char *diff_id);
 /* A reference where it is there already; false: not there. Never waits. */
 bool layer_ref(struct layers *ls, const char *diff_id);
 
-/* An O_PATH fd, the caller's. ERR_NOT_FOUND. */
+/* The folder, for reading; the caller owns the fd. ERR_NOT_FOUND. */
 int layer_open(struct layers *ls, const char *diff_id, int *fd, struct err *e);
 /* bytes, inodes, flags; false where it is not there. */
 bool layer_get(struct layers *ls, const char *diff_id, struct shelf_item *out);

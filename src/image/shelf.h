@@ -16,13 +16,15 @@ struct shelf_item {
 	char *id;
 	enum shelf_state state;
 	unsigned refs;      /* images and pulls that need it */
-	uint64_t bytes, inodes, flags; /* the user's, set before shelf_made */
+	uint64_t bytes, inodes, flags; /* the user's */
+	uint64_t tried;     /* the round of collecting that last tried to remove it */
 };
 
 struct shelf {
 	struct lock lock;
 	struct cond changed;
 	struct map items;
+	uint64_t rounds;
 };
 
 void shelf_init(struct shelf *s);

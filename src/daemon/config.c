@@ -1,0 +1,409 @@
+#include "daemon/config.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/opt.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libfyaml.h>
+#include <stdlib.h>
+
+#ifndef KNARR_LIBEXEC
+#define KNARR_LIBEXEC "/usr/local/libexec/knarr"
+#endif
+
+enum { FILE_MAX = 1024 * 1024 };
+
+/* --- the keys ---------------------------------------------------------------------------------------- */
+
+enum key_kind {
+	KEY_PATH,     /* char *: absolute */
+	KEY_PATHS,    /* char **: absolute each */
+	KEY_TEXTS,    /* char ** */
+	KEY_DURATION, /* int64_t ns, positive */
+	KEY_BYTES,    /* int64_t */
+	KEY_COUNT,    /* int64_t, at least `least` */
+	KEY_BOOL,
+	KEY_CHOICE,   /* int64_t: the index in `choices` */
+};
+
+struct key {
+	const char *name; /* with the section's name and a dot before it */
+	enum key_kind kind;
+	size_t offset;
+	int64_t least;
+	const char *const *choices; /* NULL-terminated */
+	const char *(*refuse)(int64_t value); /* KEY_CHOICE: why this one cannot be had; NULL: it can */
+};
+
+static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
+static const char *const log_formats[] = { "text", "json", NULL };
+static const char *const cgroup_drivers[] = { "cgroupfs", "systemd", NULL };
+
+static const char *refuse_driver(int64_t value)
+{
+	return value ? "the systemd driver comes with a later release; set cgroupfs here and in kubelet" : NULL;
+}
+
+#define AT(field) offsetof(struct config, field)
+static const struct key keys[] = {
+	{ "root", KEY_PATH, AT(root) },
+	{ "run", KEY_PATH, AT(run) },
+	{ "libexec", KEY_PATH, AT(libexec) },
+	{ "socket", KEY_PATH, AT(socket) },
+	{ "user_socket", KEY_PATH, AT(user_socket) },
+	{ "netns_dir", KEY_PATH, AT(netns_dir) },
+	{ "hosts_dirs", KEY_PATHS, AT(hosts_dirs) },
+	{ "pinned_images", KEY_TEXTS, AT(pinned_images) },
+	{ "seccomp_dir", KEY_PATH, AT(seccomp_dir) },
+	{ "resolv_conf", KEY_PATH, AT(resolv_conf) },
+	{ "shm_size", KEY_BYTES, AT(shm_bytes), .least = 4096 },
+	{ "log.level", KEY_CHOICE, AT(log.level), .choices = log_levels },
+	{ "log.format", KEY_CHOICE, AT(log.format), .choices = log_formats },
+	{ "cni.conf_dir", KEY_PATH, AT(cni.conf_dir) },
+	{ "cni.bin_dirs", KEY_PATHS, AT(cni.bin_dirs) },
+	{ "cni.timeout", KEY_DURATION, AT(cni.timeout_ns) },
+	{ "cni.default_network", KEY_BOOL, AT(cni.default_network) },
+	{ "cgroup.driver", KEY_CHOICE, AT(cgroup.driver), .choices = cgroup_drivers, .refuse = refuse_driver },
+	{ "cgroup.monitor_parent", KEY_PATH, AT(cgroup.monitor_parent) },
+	{ "cgroup.pod_parent", KEY_PATH, AT(cgroup.pod_parent) },
+	{ "pull.parallel_layers", KEY_COUNT, AT(pull.parallel_layers), .least = 1 },
+	{ "pull.idle_timeout", KEY_DURATION, AT(pull.idle_timeout_ns) },
+	{ "limits.create", KEY_DURATION, AT(limits.create_ns) },
+	{ "limits.collect", KEY_DURATION, AT(limits.collect_ns) },
+	{ "limits.recover_wait", KEY_DURATION, AT(limits.recover_wait_ns) },
+	{ "limits.stop_wait", KEY_DURATION, AT(limits.stop_wait_ns) },
+	{ "limits.calls", KEY_COUNT, AT(limits.calls), .least = 8 },
+};
+#undef AT
+
+void config_defaults(struct config *c)
+{
+	static char *hosts_dirs[] = { "/etc/knarr/hosts.d", "/etc/containerd/certs.d", NULL };
+	static char *bin_dirs[] = { "/opt/cni/bin", "/usr/lib/cni", NULL };
+	static char *none[] = { NULL };
+
+	*c = (struct config){
+		.root = "/var/lib/knarr", .run = "/run/knarr", .libexec = KNARR_LIBEXEC,
+		.netns_dir = "/run/netns", .hosts_dirs = hosts_dirs, .pinned_images = none,
+		.log = { LOG_INFO, LOG_TEXT },
+		.cni = { "/etc/cni/net.d", bin_dirs, 120 * NS_PER_S, true },
+		.cgroup = { 0, "/knarr", "/knarr-pods" },
+		.pull = { 3, 60 * NS_PER_S },
+		.limits = { 240 * NS_PER_S, 300 * NS_PER_S, 20 * NS_PER_S, 10 * NS_PER_S, 512 },
+		.seccomp_dir = "/var/lib/kubelet/seccomp", .resolv_conf = "/etc/resolv.conf",
+		.shm_bytes = 64 * 1024 * 1024,
+	};
+}
+
+static const struct key *key_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (streq(keys[i].name, name))
+			return &keys[i];
+	return NULL;
+}
+
+static bool is_section(const char *name)
+{
+	size_t n = strlen(name);
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (starts_with(keys[i].name, name) && keys[i].name[n] == '.')
+			return true;
+	return false;
+}
+
+/* --- values ------------------------------------------------------------------------------------------ */
+
+static int set_path(struct arena *a, const char *text, char **out, struct err *e)
+{
+	if (text[0] != '/')
+		return err_set(e, ERR_INVALID, "\"%s\" is no absolute path", text);
+	*out = path_clean(a, text);
+	return 0;
+}
+
+static int set_choice(const struct key *k, const char *text, int64_t *out, struct err *e)
+{
+	auto_buf all = BUF(1000);
+
+	for (int64_t i = 0; k->choices[i]; i++) {
+		if (streq(text, k->choices[i])) {
+			const char *why = k->refuse ? k->refuse(i) : NULL;
+
+			if (why)
+				return err_set(e, ERR_INVALID, "%s", why);
+			*out = i;
+			return 0;
+		}
+		if (buf_addf(&all, e, "%s%s", i ? ", " : "", k->choices[i]) < 0)
+			return -1;
+	}
+	return err_set(e, ERR_INVALID, "\"%s\" is none of %s", text, buf_text(&all));
+}
+
+static int set_bool(const char *text, bool *out, struct err *e)
+{
+	if (!streq(text, "true") && !streq(text, "false"))
+		return err_set(e, ERR_INVALID, "\"%s\" is neither true nor false", text);
+	*out = streq(text, "true");
+	return 0;
+}
+
+static int set_duration(const char *text, int64_t *out, struct err *e)
+{
+	int64_t ns;
+
+	if (clock_parse_duration(str_of(text), &ns, e) < 0)
+		return -1;
+	if (ns <= 0)
+		return err_set(e, ERR_INVALID, "\"%s\" is not more than nothing", text);
+	*out = ns;
+	return 0;
+}
+
+static int set_number(const struct key *k, const char *text, int64_t *out, struct err *e)
+{
+	int64_t n;
+
+	if ((k->kind == KEY_BYTES ? opt_parse_bytes(text, &n, e) : str_to_i64(str_of(text), &n, e)) < 0)
+		return -1;
+	if (n < k->least || n > INT32_MAX * (k->kind == KEY_BYTES ? INT64_C(4096) : INT64_C(1)))
+		return err_set(e, ERR_INVALID, "%s is out of range: at least %lld", text, (long long)k->least);
+	*out = n;
+	return 0;
+}
+
+static int set_scalar(struct arena *a, const struct key *k, const char *text, void *to, struct err *e)
+{
+	switch (k->kind) {
+	case KEY_PATH:
+		return set_path(a, text, to, e);
+	case KEY_DURATION:
+		return set_duration(text, to, e);
+	case KEY_BYTES:
+	case KEY_COUNT:
+		return set_number(k, text, to, e);
+	case KEY_BOOL:
+		return set_bool(text, to, e);
+	case KEY_CHOICE:
+		return set_choice(k, text, to, e);
+	case KEY_PATHS:
+	case KEY_TEXTS:
+		break;
+	}
+	return err_set(e, ERR_INVALID, "a list is wanted: [a, b]");
+}
+
+/* --- YAML -------------------------------------------------------------------------------------------- */
+
+struct reader {
+	struct arena *a;
+	const char *file;
+	struct config *c;
+};
+
+static int node_line(struct fy_node *n)
+{
+	const struct fy_mark *mark = NULL;
+
+	if (fy_node_is_scalar(n))
+		mark = fy_token_start_mark(fy_node_get_scalar_token(n));
+	return mark ? mark->line + 1 : 0;
+}
+
+static const char *node_text(struct arena *a, struct fy_node *n)
+{
+	size_t len = 0;
+	const char *p;
+
+	if (!n || !fy_node_is_scalar(n) || fy_node_is_alias(n))
+		return NULL;
+	p = fy_node_get_scalar(n, &len);
+	if (!p || !len)
+		return "";
+	return memchr(p, '\0', len) ? NULL : arena_strndup(a, p, len);
+}
+
+static int read_list(struct reader *r, const struct key *k, struct fy_node *n, char ***out, struct err *e)
+{
+	char **list = arena_newn0(r->a, char *, 1);
+	struct fy_node *item;
+	void *at = NULL;
+
+	if (!fy_node_is_sequence(n))
+		return err_set(e, ERR_INVALID, "a list is wanted: [a, b]");
+	while ((item = fy_node_sequence_iterate(n, &at))) {
+		const char *text = node_text(r->a, item);
+		char *path;
+
+		if (str_is_empty(text))
+			return err_set(e, ERR_INVALID, "the list has an item that is no text");
+		if (k->kind == KEY_PATHS) {
+			if (set_path(r->a, text, &path, e) < 0)
+				return -1;
+			text = path;
+		}
+		list = strv_append(r->a, list, text);
+	}
+	*out = list;
+	return 0;
+}
+
+static int read_value(struct reader *r, const struct key *k, struct fy_node *n, struct err *e)
+{
+	void *to = (char *)r->c + k->offset;
+	const char *text;
+
+	if (k->kind == KEY_PATHS || k->kind == KEY_TEXTS)
+		return read_list(r, k, n, to, e);
+	text = node_text(r->a, n);
+	if (!text)
+		return err_set(e, ERR_INVALID, "a single value is wanted");
+	return set_scalar(r->a, k, text, to, e);
+}
+
+static int read_mapping(struct reader *r, const char *section, struct fy_node *map, struct err *e)
+{
+	struct fy_node_pair *pair;
+	void *at = NULL;
+
+	while ((pair = fy_node_mapping_iterate(map, &at))) {
+		struct fy_node *key = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
+		int line = key ? node_line(key) : 0;
+		const char *text = node_text(r->a, key), *name;
+		const struct key *k;
+
+		if (!text)
+			return err_set(e, ERR_INVALID, "%s:%d: a key is no plain text", r->file, line);
+		name = section ? arena_printf(r->a, "%s.%s", section, text) : text;
+		k = key_find(name);
+		if (!k && !section && is_section(name)) {
+			if (fy_node_is_mapping(value) && read_mapping(r, name, value, e) < 0)
+				return -1;
+			if (!fy_node_is_mapping(value) && !fy_node_is_null(value))
+				return err_set(e, ERR_INVALID, "%s:%d: %s: a section is wanted, with keys of its own",
+					       r->file, line, name);
+			continue;
+		}
+		if (!k)
+			return err_set(e, ERR_INVALID, "%s:%d: %s: unknown key", r->file, line, name);
+		if (read_value(r, k, value, e) < 0)
+			return err_in(e, "%s:%d: %s", r->file, line, name);
+	}
+	return 0;
+}
+
+static int yaml_error(const char *file, struct fy_diag *diag, struct err *e)
+{
+	void *at = NULL;
+	struct fy_diag_error *first = fy_diag_errors_iterate(diag, &at);
+
+	if (!first)
+		return err_set(e, ERR_INVALID, "%s: this is no YAML", file);
+	return err_set(e, ERR_INVALID, "%s:%d: %s", file, first->line, first->msg);
+}
+
+static int read_document(struct reader *r, struct fy_document *doc, struct err *e)
+{
+	struct fy_node *root = fy_document_root(doc);
+
+	if (!root || fy_node_is_null(root))
+		return 0;
+	if (!fy_node_is_mapping(root))
+		return err_set(e, ERR_INVALID, "%s:1: keys with values are wanted", r->file);
+	return read_mapping(r, NULL, root, e);
+}
+
+int config_read(struct arena *a, const char *file, struct str text, struct config *c, struct err *e)
+{
+	struct reader r = { a, file, c };
+	struct fy_diag_cfg quiet = { .level = FYET_ERROR, .module_mask = ~0u };
+	struct fy_diag *diag;
+	struct fy_parse_cfg cfg = { .flags = FYPCF_QUIET };
+	struct fy_parser *parser;
+	struct fy_document *doc;
+	int rc = 0;
+
+	if (memchr(text.p, '\0', text.len))
+		return err_set(e, ERR_INVALID, "%s: a file with NUL bytes is no YAML", file);
+	diag = fy_diag_create(&quiet);
+	BUG_ON(!diag);
+	fy_diag_set_collect_errors(diag, true);
+	cfg.diag = diag;
+	parser = fy_parser_create(&cfg);
+	BUG_ON(!parser || fy_parser_set_string(parser, text.p, text.len) < 0);
+	doc = fy_parse_load_document(parser);
+	if (doc) {
+		rc = read_document(&r, doc, e);
+		fy_parse_document_destroy(parser, doc);
+		doc = rc < 0 ? NULL : fy_parse_load_document(parser);
+		if (doc)
+			rc = err_set(e, ERR_INVALID, "%s: only one YAML document is wanted", file);
+		fy_parse_document_destroy(parser, doc);
+	}
+	if (rc == 0 && fy_diag_got_error(diag))
+		rc = yaml_error(file, diag, e);
+	fy_parser_destroy(parser);
+	fy_diag_destroy(diag);
+	return rc;
+}
+
+/* --- files ------------------------------------------------------------------------------------------- */
+
+static int read_file(struct arena *a, const char *path, struct config *c, struct err *e)
+{
+	struct str text;
+
+	if (fs_read_file(a, AT_FDCWD, path, FILE_MAX, &text, e) < 0)
+		return -1;
+	return config_read(a, path, text, c, e);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char **drop_ins(struct arena *a, const char *dir)
+{
+	char **names = arena_newn0(a, char *, 1);
+	struct dirent *entry;
+	DIR *d = opendir(dir);
+
+	if (!d)
+		return names;
+	while ((entry = readdir(d)))
+		if (entry->d_name[0] != '.' && ends_with(entry->d_name, ".yaml"))
+			names = strv_append(a, names, entry->d_name);
+	(void)closedir(d);
+	qsort(names, strv_len(names), sizeof(*names), by_name);
+	return names;
+}
+
+int config_load(struct arena *a, const char *file, unsigned flags, struct config *c, struct err *e)
+{
+	const char *dir = arena_printf(a, "%s.d", file);
+	char **names;
+
+	config_defaults(c);
+	if (read_file(a, file, c, e) < 0 && (e->kind != ERR_NOT_FOUND || (flags & CONFIG_REQUIRED)))
+		return -1;
+	names = drop_ins(a, dir);
+	for (size_t i = 0; names[i]; i++)
+		if (read_file(a, path_join(a, dir, names[i]), c, e) < 0)
+			return -1;
+	if (!c->socket)
+		c->socket = path_join(a, c->run, "knarrd.sock");
+	if (!c->user_socket)
+		c->user_socket = path_join(a, c->run, "user.sock");
+	if (streq(c->socket, c->user_socket))
+		return err_set(e, ERR_INVALID, "%s: user_socket: kubelet's socket and the user's are the same, %s",
+			       file, c->socket);
+	return 0;
+}

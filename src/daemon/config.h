@@ -1,0 +1,58 @@
+/* knarrd's configuration: one YAML file and the *.yaml files of the folder beside it
+ * (/etc/knarr/knarrd.yaml, /etc/knarr/knarrd.yaml.d/), read in the order of their names; a later file
+ * replaces single keys of an earlier one. Every key is in knarrd.yaml(5) and in one table here.
+ *
+ * An unknown key, a bad value or bad YAML is ERR_INVALID: "FILE:LINE: KEY: what is wrong". */
+#ifndef KNARR_DAEMON_CONFIG_H
+#define KNARR_DAEMON_CONFIG_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/str.h"
+
+#define CONFIG_FILE "/etc/knarr/knarrd.yaml"
+
+struct config {
+	char *root, *run, *libexec;
+	char *socket, *user_socket;   /* default: knarrd.sock and user.sock in `run` */
+	char *netns_dir;
+	char **hosts_dirs;
+	char **pinned_images;
+	struct {
+		int64_t level, format; /* enum log_level, enum log_format */
+	} log;
+	struct {
+		char *conf_dir;
+		char **bin_dirs;
+		int64_t timeout_ns;
+		bool default_network;
+	} cni;
+	struct {
+		int64_t driver;        /* 0: cgroupfs, the only one so far */
+		char *monitor_parent;  /* of knarr-pod's own cgroups */
+		char *pod_parent;      /* of pods that name none */
+	} cgroup;
+	struct {
+		int64_t parallel_layers;
+		int64_t idle_timeout_ns;
+	} pull;
+	struct {
+		int64_t create_ns;     /* RunPodSandbox and CreateContainer, whoever waits */
+		int64_t collect_ns;    /* then the result waits for its caller */
+		int64_t recover_wait_ns, stop_wait_ns;
+		int64_t calls;
+	} limits;
+	char *seccomp_dir, *resolv_conf;
+	int64_t shm_bytes;
+};
+
+void config_defaults(struct config *c);
+/* One file's text on top of what *c holds already; on failure some of it may have been taken. Texts
+ * lie in the arena. Pure. */
+int config_read(struct arena *a, const char *file, struct str text, struct config *c, struct err *e);
+/* Defaults, the file, its drop-in folder, then what follows from other keys. A missing file is fine
+ * unless `required`; a missing folder always. */
+enum { CONFIG_REQUIRED = BIT(0) };
+int config_load(struct arena *a, const char *file, unsigned flags, struct config *c, struct err *e);
+
+#endif
