@@ -2,34 +2,17 @@
 #ifndef KNARR_IMAGE_IMAGES_H
 #define KNARR_IMAGE_IMAGES_H
 
+#include "base/list.h"
 #include "base/map.h"
 #include "base/thread.h"
 #include "image/content.h"
 #include "image/image.h"
 #include "image/layer.h"
 
-struct pulls; /* pull.c's own */
+struct pulls;     /* pull.c's own */
 struct snapshots; /* snapshot.c's own */
 
-struct images {
-	struct arena settings_arena;      /* owns the settings' texts */
-	struct image_settings settings;   /* whole for as long as struct images */
-	int root_fd;
-	struct catalog *catalog;
-	struct content *content;
-	struct layers *layers;
-	struct pulls *pulls;
-	struct snapshots *snapshots;
-	struct lock lock;                 /* guards the three below and what they point to */
-	struct map by_id;                 /* image ID -> struct image_row */
-	struct map by_ref;                /* reference -> struct image_row */
-	struct list rows;                 /* in order of arrival */
-	struct lock write_lock;           /* one writer of catalog rows and index.json at a time */
-	struct cond write_free;
-	bool writing;
-};
-
-/* An image's catalog row (docs/formats/catalog.md, "images"). */
+/* An image's catalog row (docs/formats/image.md). */
 struct image_record {
 	uint32_t version;                 /* 1 */
 	char *manifest;                   /* digest */
@@ -40,6 +23,38 @@ struct image_record {
 	char **extra;                     /* digests kept beside: the index the manifest was found in */
 	char *user;                       /* the configuration's User */
 	struct json_map labels;           /* the configuration's Labels */
+};
+
+struct image_row {
+	struct list link;                 /* images.rows */
+	struct arena arena;               /* owns id and record */
+	char *id;
+	struct image_record record;
+	unsigned holds;                   /* containers that use it */
+	bool removing;                    /* as good as gone */
+};
+
+struct image_name {
+	char *text;                       /* "docker.io/library/busybox:latest", "…@sha256:…" */
+	struct image_row *row;
+	struct list link;                 /* images.names, in order of arrival */
+};
+
+struct images {
+	struct arena arena;               /* owns this struct and the settings' texts */
+	struct image_settings settings;   /* whole for as long as struct images */
+	int root_fd;
+	struct catalog *catalog;
+	struct content *content;
+	struct layers *layers;
+	struct pulls *pulls;
+	struct snapshots *snapshots;
+	struct lock lock;                 /* guards what follows and what it points to */
+	struct cond write_free;
+	bool writing;                     /* one writer of rows and index.json at a time */
+	struct map by_id;                 /* struct image_row */
+	struct map by_name;               /* struct image_name */
+	struct list rows, names;
 };
 
 /* What a pull ends with: makes the image exist. All its blobs (manifest, config, layers') and layers
@@ -53,8 +68,32 @@ int images_commit(struct images *im, struct call *c, const char *id, const struc
 /* Is the image there, whole? Its ID goes into the arena. ERR_NOT_FOUND. `ref` is exact. */
 int images_by_ref(struct images *im, struct arena *a, const char *ref, char **id, struct err *e);
 
-/* By pull.c; called by images_open and images_close. pulls_close cancels and waits. */
+/* Keeps the image from removal until images_unhold. *record: valid until then. ERR_NOT_FOUND. */
+int images_hold(struct images *im, const char *id, const struct image_record **record, struct err *e);
+void images_unhold(struct images *im, const char *id);
+
+/* By snapshot.c; called by images_open and images_close. */
+int snapshots_open(struct images *im, struct err *e);
+void snapshots_close(struct images *im);
+
+/* By pull.c; called by images_open (last) and images_close (first). pulls_close cancels and waits. */
 int pulls_open(struct images *im, struct err *e);
 void pulls_close(struct images *im);
+
+/* --- images_rows.c: the index in memory, filled from the catalog --------------------------------- */
+
+extern const struct json_field image_record_fields[];
+
+/* Loads all rows at start; drops what is not whole and says so. */
+int images_load(struct images *im, struct err *e);
+void images_unload(struct images *im);
+/* A row with references to its blobs and layers, which must be there; not yet in the index. NULL
+ * where one is missing. */
+struct image_row *image_row_new(struct images *im, const char *id, const struct image_record *r, struct err *e);
+/* Gives the references back and frees it. */
+void image_row_free(struct images *im, struct image_row *row);
+void images_index_locked(struct images *im, struct image_row *row);
+void images_name_locked(struct images *im, struct image_row *row, const char *text);
+void images_unname_locked(struct images *im, struct image_name *name);
 
 #endif
