@@ -127,14 +127,75 @@ int fs_mkdirs(int dirfd, const char *path, unsigned mode, struct err *e)
 	}
 }
 
-/* One level of rm -r; a mount point answers EBUSY and stays, which is reported. */
-static int remove_at(int dirfd, const char *name, struct err *e)
+/* A removal under way. Folders may be nested deeper than there are fds or stack: one that is too deep
+ * is moved up to the top, and the top is gone through again. */
+struct removal {
+	int top;        /* the folder that everything is in; -1 while at the path itself */
+	unsigned moved; /* in this round */
+	unsigned nonce;
+};
+enum { REMOVE_DEPTH_MAX = 64 };
+
+static int remove_at(struct removal *r, int dirfd, const char *name, int depth, struct err *e);
+
+static int move_up(struct removal *r, int dirfd, const char *name, struct err *e)
 {
-	auto_fd int fd = -1;
+	char fresh[48];
+
+	do {
+		(void)snprintf(fresh, sizeof(fresh), ".knarr-removed-%u", r->nonce++);
+		if (syscall(SYS_renameat2, dirfd, name, r->top, fresh, RENAME_NOREPLACE) == 0) {
+			r->moved++;
+			return 0;
+		}
+	} while (errno == EEXIST);
+	return err_sys(e, errno, "move folder %s up", name);
+}
+
+static int remove_content(struct removal *r, int fd, const char *name, int depth, struct err *e)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0), rc = 0;
 	struct dirent *d;
 	DIR *dir;
-	int rc = 0;
 
+	if (copy < 0)
+		return err_sys(e, errno, "read folder %s", name);
+	dir = fdopendir(copy);
+	if (!dir) {
+		fd_close(&copy);
+		return err_sys(e, errno, "read folder %s", name);
+	}
+	rewinddir(dir); /* the copy shares its position with a round before */
+	while (rc == 0 && (d = readdir(dir)))
+		if (!streq(d->d_name, ".") && !streq(d->d_name, ".."))
+			rc = remove_at(r, fd, d->d_name, depth + 1, e);
+	(void)closedir(dir);
+	return rc;
+}
+
+static int remove_folder(struct removal *r, int dirfd, const char *name, int depth, struct err *e)
+{
+	auto_fd int fd = fd_open(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, e);
+	int rc;
+
+	if (fd < 0)
+		return -1;
+	if (depth == 0)
+		r->top = fd;
+	do {
+		r->moved = depth == 0 ? 0 : r->moved;
+		rc = remove_content(r, fd, name, depth, e);
+	} while (rc == 0 && depth == 0 && r->moved);
+	if (rc < 0)
+		return err_in(e, "%s", name);
+	if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return err_sys(e, errno, "remove folder %s", name);
+	return 0;
+}
+
+/* One level of rm -r; a mount point answers EBUSY and stays, which is reported. */
+static int remove_at(struct removal *r, int dirfd, const char *name, int depth, struct err *e)
+{
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
@@ -143,27 +204,16 @@ static int remove_at(int dirfd, const char *name, struct err *e)
 		return 0;
 	if (errno != ENOTEMPTY && errno != EEXIST)
 		return err_sys(e, errno, "remove folder %s", name);
-	fd = fd_open(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, e);
-	if (fd < 0)
-		return -1;
-	dir = fdopendir(fd);
-	if (!dir)
-		return err_sys(e, errno, "read folder %s", name);
-	while (rc == 0 && (d = readdir(dir)))
-		if (!streq(d->d_name, ".") && !streq(d->d_name, ".."))
-			rc = remove_at(fd, d->d_name, e);
-	fd = -1; /* closedir closes it */
-	(void)closedir(dir);
-	if (rc < 0)
-		return err_in(e, "%s", name);
-	if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return err_sys(e, errno, "remove folder %s", name);
-	return 0;
+	if (depth > REMOVE_DEPTH_MAX)
+		return move_up(r, dirfd, name, e);
+	return remove_folder(r, dirfd, name, depth, e);
 }
 
 int fs_remove_tree(int dirfd, const char *path, struct err *e)
 {
-	return remove_at(dirfd, path, e);
+	struct removal r = { .top = -1 };
+
+	return remove_at(&r, dirfd, path, 0, e);
 }
 
 int fs_remove_file(int dirfd, const char *path, struct err *e)

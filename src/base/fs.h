@@ -23,7 +23,8 @@ int fs_write_once(int dirfd, const char *path, const char *text, struct err *e);
 
 /* mkdir -p below dirfd; folders that exist stay as they are. */
 int fs_mkdirs(int dirfd, const char *path, unsigned mode, struct err *e);
-/* rm -r: does not follow links, does not cross into other mounts; absent is fine. */
+/* rm -r: does not follow links, does not cross into other mounts; absent is fine. Any depth of
+ * folders takes the same few fds. */
 int fs_remove_tree(int dirfd, const char *path, struct err *e);
 /* unlink; absent is fine. */
 int fs_remove_file(int dirfd, const char *path, struct err *e);

@@ -21,6 +21,7 @@ struct image_settings {
 	char *const *pinned;       /* references that RemoveImage and garbage collection leave */
 	int64_t pull_idle_ns;      /* a pull that receives nothing for so long fails */
 	unsigned parallel_layers;  /* 0: the default */
+	bool volatile_roots;       /* containers' roots are never synced to disk: a reboot ends them anyway */
 };
 
 int images_open(const struct image_settings *settings, struct catalog *catalog, struct images **out, struct err *e);
