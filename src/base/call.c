@@ -16,10 +16,26 @@ void call_begin(struct call *c, int64_t deadline_ns)
 	pthread_mutex_init(&c->lock, NULL);
 }
 
+struct call_deferred {
+	struct call_deferred *next;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+void call_defer(struct call *c, void (*fn)(void *arg), void *arg)
+{
+	struct call_deferred *d = arena_new0(&c->arena, struct call_deferred);
+
+	*d = (struct call_deferred){ c->deferred, fn, arg };
+	c->deferred = d;
+}
+
 void call_end(struct call *c)
 {
 	int fd = atomic_exchange(&c->wake_fd, -1);
 
+	for (struct call_deferred *d = c->deferred; d; d = d->next)
+		d->fn(d->arg);
 	fd_close(&fd);
 	arena_free(&c->arena);
 	pthread_mutex_destroy(&c->lock);

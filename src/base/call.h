@@ -13,8 +13,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+struct call_deferred;
+
 struct call {
 	struct arena arena;   /* freed by call_end() */
+	struct call_deferred *deferred;
 	int64_t deadline_ns;  /* CLOCK_MONOTONIC; 0: none */
 	atomic_bool cancelled;
 	atomic_int wake_fd;   /* an eventfd, made when someone first blocks; -1 before */
@@ -25,6 +28,10 @@ struct call {
 void call_begin(struct call *c, int64_t deadline_ns);
 void call_end(struct call *c);
 #define auto_call AUTO(call_end) struct call
+
+/* call_end() runs fn(arg), the last deferred first, while the arena is still there: for what an answer
+ * points into and must therefore hold until it is sent. */
+void call_defer(struct call *c, void (*fn)(void *arg), void *arg);
 
 /* Wakes whatever the call blocks in. May be called from any thread while the call exists. */
 void call_cancel(struct call *c);

@@ -131,10 +131,13 @@ static int namespaces(struct arena *a, const struct container_spec_input *in, st
 	namespace_of(a, &set, "network", in->monitor_pid, "net");
 	namespace_of(a, &set, "ipc", in->monitor_pid, "ipc");
 	namespace_of(a, &set, "uts", in->monitor_pid, "uts");
-	if (pid == CONFIG_NS_CONTAINER)
-		namespace_new(&set, "pid");
-	else if (pid == CONFIG_NS_POD)
+	if (pid == CONFIG_NS_POD && in->pod->namespaces.pid == CONFIG_NS_NODE)
+		pid = CONFIG_NS_NODE;
+	if (pid == CONFIG_NS_POD && in->init_pid > 0)
 		namespace_of(a, &set, "pid", in->init_pid, "pid");
+	/* Also where the pod shares none: never by accident the host's. */
+	else if (pid == CONFIG_NS_CONTAINER || pid == CONFIG_NS_POD)
+		namespace_new(&set, "pid");
 	else if (pid == CONFIG_NS_TARGET && in->target_pid > 0)
 		namespace_of(a, &set, "pid", in->target_pid, "pid");
 	else if (pid == CONFIG_NS_TARGET)
@@ -241,8 +244,6 @@ static int check(const struct container_spec_input *in, struct err *e)
 	if (userns && userns->mode == CONFIG_NS_POD)
 		return err_set(e, ERR_UNIMPLEMENTED,
 			       "namespace_options.userns_options: user namespaces come with a later release");
-	if (in->config->namespaces.network != in->pod->namespaces.network)
-		return err_set(e, ERR_INVALID, "namespace_options.network is not the pod's");
 	return 0;
 }
 

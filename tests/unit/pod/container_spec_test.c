@@ -433,8 +433,11 @@ TEST(namespaces_are_the_pods_or_new_or_the_hosts)
 	assert_refused(f, ERR_STATE, "target_id: container abc does not run");
 	f.in.target_pid = 44;
 	assert_string_equal(oci_namespace_find(build(&f), "pid")->path, "/proc/44/ns/pid");
-	f.config.namespaces.network = CONFIG_NS_NODE;
-	assert_refused(f, ERR_INVALID, "namespace_options.network");
+	f.config.namespaces.pid = CONFIG_NS_POD;
+	f.in.init_pid = 0;
+	assert_null(oci_namespace_find(build(&f), "pid")->path); /* never the host's by accident */
+	f.pod.namespaces.pid = CONFIG_NS_NODE;
+	assert_null(oci_namespace_find(build(&f), "pid"));
 }
 
 TEST(resources_become_cgroup_limits)

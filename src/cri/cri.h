@@ -1,0 +1,28 @@
+/* The CRI: one short function per RPC, between kubelet's messages and the model (pod/pod.h,
+ * image/image.h). This is the only room that knows both.
+ *
+ * Bad requests are ERR_INVALID and name the field as the protocol does. What a later release brings
+ * answers ERR_UNIMPLEMENTED and says so. Nothing here logs a request: environments and credentials
+ * are in them. */
+#ifndef KNARR_CRI_CRI_H
+#define KNARR_CRI_CRI_H
+
+#include "image/image.h"
+#include "net/net.h"
+#include "pod/pod.h"
+#include "wire/rpc.h"
+
+/* What the methods get as ctx->app; all of it must outlive the server. */
+struct cri {
+	struct pods *pods;
+	struct images *images;
+	struct net *net;
+	const char *root, *run;      /* for Status with verbose */
+};
+
+/* /runtime.v1.RuntimeService and /runtime.v1.ImageService: all 43 methods of cri-api 0.37. */
+extern const struct rpc_method cri_methods[];
+/* /knarr.v1.Knarr: what the CRI has no words for. */
+extern const struct rpc_method cri_knarr_methods[];
+
+#endif

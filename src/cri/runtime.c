@@ -1,0 +1,163 @@
+#include "cri/parts.h"
+
+#include "base/log.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <sys/utsname.h>
+
+CRI_METHOD(version)
+{
+	CRI_OUT(VersionResponse);
+
+	(void)ctx;
+	(void)c;
+	(void)request;
+	(void)e;
+	out->version = (char *)"0.1.0"; /* of kubelet's API; it has never had another */
+	out->runtime_name = (char *)"knarr";
+	out->runtime_version = (char *)KNARR_VERSION;
+	out->runtime_api_version = (char *)"v1";
+	return 0;
+}
+
+CRI_METHOD(runtime_config)
+{
+	CRI_OUT(RuntimeConfigResponse);
+
+	(void)ctx;
+	(void)request;
+	(void)e;
+	out->linux = CRI_NEW(&c->arena, linux_runtime_configuration);
+	out->linux->cgroup_driver = RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+	return 0;
+}
+
+int handler_check(const struct rpc_context *ctx, const char *handler, struct err *e)
+{
+	if (str_is_empty(handler) || strv_has(pods_handlers(cri_of(ctx)->pods), handler))
+		return 0;
+	return err_set(e, ERR_INVALID, "runtime_handler \"%s\" is not configured", handler);
+}
+
+static int prefix_check(struct str text, struct err *e)
+{
+	struct str rest = text, address = str_cut(&rest, '/');
+	unsigned char bytes[sizeof(struct in6_addr)];
+	char name[INET6_ADDRSTRLEN];
+	uint64_t bits;
+	struct err ignored;
+
+	if (address.len < sizeof(name) && rest.p && str_to_u64(rest, &bits, &ignored) == 0) {
+		(void)snprintf(name, sizeof(name), "%.*s", STR_ARG(address));
+		if ((inet_pton(AF_INET, name, bytes) == 1 && bits <= 32) ||
+		    (inet_pton(AF_INET6, name, bytes) == 1 && bits <= 128))
+			return 0;
+	}
+	return err_set(e, ERR_INVALID, "runtime_config.network_config.pod_cidr: \"%.*s\" is no address range",
+		       STR_ARG(text));
+}
+
+/* kubelet tells the node's range of pod addresses. It is the CNI configuration's business, which the
+ * network add-on writes; here it is checked and noted in the log. */
+CRI_METHOD(update_runtime_config)
+{
+	CRI_IN(UpdateRuntimeConfigRequest);
+	const char *cidr = in->runtime_config && in->runtime_config->network_config
+				   ? text_in(in->runtime_config->network_config->pod_cidr) : NULL;
+
+	(void)ctx;
+	(void)c;
+	(void)response;
+	if (!cidr)
+		return 0;
+	for (struct str rest = str_of(cidr); rest.p;) {
+		if (prefix_check(str_cut(&rest, ','), e) < 0)
+			return -1;
+	}
+	log_info("the node has its range of pod addresses cidr=%s", cidr);
+	return 0;
+}
+
+static CRI_T(RuntimeCondition) *condition(struct arena *a, const char *type, int rc, const char *reason,
+					  const struct err *why)
+{
+	CRI_T(RuntimeCondition) *out = CRI_NEW(a, runtime_condition);
+
+	out->type = (char *)type;
+	out->status = rc == 0;
+	if (rc < 0) {
+		out->reason = (char *)reason;
+		out->message = arena_strdup(a, why->msg);
+	}
+	return out;
+}
+
+static CRI_T(RuntimeStatus) *conditions(const struct cri *cri, struct arena *a)
+{
+	CRI_T(RuntimeStatus) *out = CRI_NEW(a, runtime_status);
+	struct err why;
+	int rc;
+
+	out->conditions = CRI_NEWV(a, 2);
+	rc = pods_runtime_ready(cri->pods, &why);
+	out->conditions[out->n_conditions++] = condition(a, "RuntimeReady", rc, "RuntimeNotReady", &why);
+	rc = net_ready(cri->net, &why);
+	out->conditions[out->n_conditions++] = condition(a, "NetworkReady", rc, "NetworkPluginNotReady", &why);
+	return out;
+}
+
+/* mount_setattr(2) came with 5.12. */
+static bool kernel_has_mount_setattr(void)
+{
+	struct utsname host;
+	unsigned major = 0, minor = 0;
+
+	return uname(&host) == 0 && sscanf(host.release, "%5u.%5u", &major, &minor) == 2 &&
+	       (major > 5 || (major == 5 && minor >= 12));
+}
+
+static CRI_T(RuntimeHandler) *handler_out(struct arena *a, const char *name)
+{
+	CRI_T(RuntimeHandler) *h = CRI_NEW(a, runtime_handler);
+
+	h->name = (char *)name;
+	h->features = CRI_NEW(a, runtime_handler_features);
+	h->features->recursive_read_only_mounts = kernel_has_mount_setattr();
+	return h;
+}
+
+static void runtime_info(const struct cri *cri, struct arena *a, CRI_T(StatusResponse) *out)
+{
+	struct info info;
+	struct err why;
+
+	info_begin(&info, a);
+	info_text(&info, "version", KNARR_VERSION);
+	info_text(&info, "root", cri->root);
+	info_text(&info, "run", cri->run);
+	info_text(&info, "cgroupDriver", "cgroupfs");
+	info_text(&info, "network", net_ready(cri->net, &why) < 0 ? why.msg : "ready");
+	info_end(&info, &out->base);
+}
+
+CRI_METHOD(status)
+{
+	CRI_IN(StatusRequest);
+	CRI_OUT(StatusResponse);
+	struct cri *cri = cri_of(ctx);
+	char *const *handlers = pods_handlers(cri->pods);
+	size_t n = strv_len(handlers);
+
+	(void)e;
+	out->status = conditions(cri, &c->arena);
+	out->runtime_handlers = CRI_NEWV(&c->arena, n);
+	for (size_t i = 0; i < n; i++)
+		out->runtime_handlers[out->n_runtime_handlers++] = handler_out(&c->arena, handlers[i]);
+	out->features = CRI_NEW(&c->arena, runtime_features);
+	out->features->supplemental_groups_policy = true;
+	out->features->mount_options = true;
+	if (in->verbose)
+		runtime_info(cri, &c->arena, out);
+	return 0;
+}
