@@ -1,5 +1,7 @@
 #include "base/steps.h"
 
+#include <stdio.h>
+
 int (*steps_fault)(const char *table, const char *step, struct err *e);
 
 static int step_act(const struct steps *s, size_t i, void *ctx, struct err *e)
@@ -11,6 +13,18 @@ static int step_act(const struct steps *s, size_t i, void *ctx, struct err *e)
 	if (steps_fault && steps_fault(s->name, step->name, e) < 0)
 		return -1;
 	return step->act(ctx, e);
+}
+
+static int step_undo(const struct steps *s, const struct step *step, void *ctx, struct err *e)
+{
+	char name[80];
+
+	if (steps_fault) {
+		(void)snprintf(name, sizeof(name), "undo %s", step->name);
+		if (steps_fault(s->name, name, e) < 0)
+			return -1;
+	}
+	return step->undo(ctx, e);
 }
 
 int steps_run(const struct steps *s, size_t first, void *ctx, struct err *e)
@@ -36,7 +50,7 @@ int steps_undo(const struct steps *s, size_t last, void *ctx, struct err *e)
 	for (size_t i = MIN(last + 1, s->count); i-- > 0;) {
 		struct err mine;
 
-		if (!s->step[i].undo || s->step[i].undo(ctx, &mine) == 0)
+		if (!s->step[i].undo || step_undo(s, &s->step[i], ctx, &mine) == 0)
 			continue;
 		err_in(&mine, "undo %s", s->step[i].name);
 		if (s->undo_failed)

@@ -36,7 +36,8 @@ int steps_run(const struct steps *s, size_t first, void *ctx, struct err *e);
 /* Undoes step `last` and all before it. -1 with the first undo's error when any failed. */
 int steps_undo(const struct steps *s, size_t last, void *ctx, struct err *e);
 
-/* For fault tests: called before each step's act with "TABLE.STEP"; an error makes the step fail.
+/* For fault tests: called before each step's act with the table's and the step's name, and before its
+ * undo with "undo STEP"; an error makes it fail.
  * NULL (the default) does nothing. Set once, before any thread runs. */
 extern int (*steps_fault)(const char *table, const char *step, struct err *e);
 

@@ -11,16 +11,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-struct fakes fakes;
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 enum { MAX = 64, ID = 65 };
 
@@ -35,10 +32,46 @@ struct fake_monitor {
 	pid_t pid;
 	int told;                /* our end of the event connection */
 };
-static struct fake_container containers[MAX];
-static struct fake_monitor monitors[MAX];
-static char nets[MAX][ID];
-static char snapshots[MAX][ID];
+
+/* Shared with children that play a knarrd which dies: what it had made outlives it. */
+struct shared {
+	struct fake_facts facts;
+	pthread_mutex_t lock;
+	struct fake_container containers[MAX];
+	struct fake_monitor monitors[MAX];
+	char nets[MAX][ID], snapshots[MAX][ID], cgroups[MAX][512];
+};
+static struct shared *shared;
+
+static void lock_make(void)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	pthread_mutex_init(&shared->lock, &attr);
+	pthread_mutexattr_destroy(&attr);
+}
+
+__attribute__((constructor)) static void shared_make(void)
+{
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	BUG_ON(shared == MAP_FAILED);
+	lock_make();
+}
+
+struct fake_facts *fakes_shared(void)
+{
+	return &shared->facts;
+}
+
+/* The event connections of a knarrd that has died ended with it. */
+void fakes_after_crash(void)
+{
+	lock_make();
+	for (int i = 0; i < MAX; i++)
+		shared->monitors[i].told = -1;
+}
 
 static void pod_of_dir(int run_dirfd, char out[ID])
 {
@@ -60,16 +93,16 @@ static struct fake_monitor *monitor_of(int run_dirfd)
 
 	pod_of_dir(run_dirfd, id);
 	for (int i = 0; i < MAX; i++)
-		if (monitors[i].used && streq(monitors[i].id, id))
-			return &monitors[i];
+		if (shared->monitors[i].used && streq(shared->monitors[i].id, id))
+			return &shared->monitors[i];
 	return NULL;
 }
 
 static struct fake_container *container_of_id(const char *id)
 {
 	for (int i = 0; i < MAX; i++)
-		if (containers[i].used && streq(containers[i].id, id))
-			return &containers[i];
+		if (shared->containers[i].used && streq(shared->containers[i].id, id))
+			return &shared->containers[i];
 	return NULL;
 }
 
@@ -82,15 +115,15 @@ static void container_ends_locked(struct fake_container *k, int code, int signal
 					 .started_wall_ns = 1, .finished_wall_ns = clock_wall_ns(),
 					 .reason = "", .message = "" };
 	for (int i = 0; i < MAX; i++)
-		if (monitors[i].used && streq(monitors[i].id, k->pod) && monitors[i].told >= 0)
-			(void)!send(monitors[i].told, k->id, sizeof(k->id), MSG_NOSIGNAL);
+		if (shared->monitors[i].used && streq(shared->monitors[i].id, k->pod) && shared->monitors[i].told >= 0)
+			(void)!send(shared->monitors[i].told, k->id, sizeof(k->id), MSG_NOSIGNAL);
 }
 
 void fake_container_exits(const char *id, int code, bool oom)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	container_ends_locked(container_of_id(id), code, 0, oom);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 }
 
 static void monitor_ends_locked(struct fake_monitor *m)
@@ -105,19 +138,20 @@ static void monitor_ends_locked(struct fake_monitor *m)
 
 void fake_monitors_die(void)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	for (int i = 0; i < MAX; i++)
-		monitor_ends_locked(&monitors[i]);
-	pthread_mutex_unlock(&lock);
+		monitor_ends_locked(&shared->monitors[i]);
+	pthread_mutex_unlock(&shared->lock);
 }
 
 void fakes_reset(void)
 {
 	fake_monitors_die();
-	memset(containers, 0, sizeof(containers));
-	memset(nets, 0, sizeof(nets));
-	memset(snapshots, 0, sizeof(snapshots));
-	fakes = (struct fakes){ 0 };
+	memset(shared->cgroups, 0, sizeof(shared->cgroups));
+	memset(shared->containers, 0, sizeof(shared->containers));
+	memset(shared->nets, 0, sizeof(shared->nets));
+	memset(shared->snapshots, 0, sizeof(shared->snapshots));
+	fakes = (struct fake_facts){ 0 };
 }
 
 /* --- monitor/ ------------------------------------------------------------------------------------------------ */
@@ -159,13 +193,13 @@ int monitor_start(UNUSED struct call *c, UNUSED const struct monitor_program *p,
 {
 	struct fake_monitor *m = NULL;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	for (int i = 0; i < MAX && !m; i++)
-		m = monitors[i].used ? NULL : &monitors[i];
+		m = shared->monitors[i].used ? NULL : &shared->monitors[i];
 	*m = (struct fake_monitor){ .used = true, .pid = sleeper(), .told = -1 };
 	(void)snprintf(m->id, sizeof(m->id), "%s", s->pod_id);
 	fakes.monitors++;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	*out = (struct monitor_started){ .monitor = { .pid = m->pid, .protocol = 1 }, .netns_fd = -1,
 					 .ipcns_fd = -1, .utsns_fd = -1, .pidns_fd = -1 };
 	out->pidfd = proc_pidfd_open(m->pid, e);
@@ -184,7 +218,7 @@ int monitor_find(UNUSED struct call *c, int run_dirfd, struct monitor *out, int 
 	struct fake_monitor *m;
 	int rc = -1;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	m = monitor_of(run_dirfd);
 	if (m && !fakes.monitor_mute) {
 		*out = (struct monitor){ .pid = m->pid, .protocol = 1 };
@@ -193,7 +227,7 @@ int monitor_find(UNUSED struct call *c, int run_dirfd, struct monitor *out, int 
 	} else {
 		(void)gone(e);
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return rc;
 }
 
@@ -210,14 +244,14 @@ int monitor_container_start(UNUSED struct call *c, int run_dirfd, const struct m
 
 	if (fakes.start_fails)
 		return err_set(e, ERR_NOT_FOUND, "exec: \"nothing\": not found");
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	for (int i = 0; i < MAX && !k; i++)
-		k = containers[i].used ? NULL : &containers[i];
+		k = shared->containers[i].used ? NULL : &shared->containers[i];
 	*k = (struct fake_container){ .used = true };
 	(void)snprintf(k->id, sizeof(k->id), "%s", r->container_id);
 	pod_of_dir(run_dirfd, k->pod);
 	fakes.starts++;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	*out = (struct monitor_process){ .pid = 4000000 + fakes.starts, .start_ticks = 1,
 					 .started_wall_ns = clock_wall_ns() };
 	return 0;
@@ -231,7 +265,7 @@ int monitor_container_kill(struct call *c, UNUSED int run_dirfd, const char *con
 
 	if (fakes.monitor_mute)
 		return call_sleep(c, 100 * NS_PER_S, e) < 0 ? -1 : gone(e);
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	k = container_of_id(container_id);
 	if (!k) {
 		rc = err_set(e, ERR_NOT_FOUND, "no such container");
@@ -243,7 +277,7 @@ int monitor_container_kill(struct call *c, UNUSED int run_dirfd, const char *con
 		if (!fakes.ignores_term)
 			container_ends_locked(k, 128 + signal, signal, false);
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return rc;
 }
 
@@ -260,9 +294,9 @@ int monitor_list(struct call *c, int run_dirfd, struct monitor_container **out, 
 	pod_of_dir(run_dirfd, pod);
 	*out = arena_newn0(&c->arena, struct monitor_container, MAX);
 	*n = 0;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	for (int i = 0; i < MAX; i++) {
-		struct fake_container *k = &containers[i];
+		struct fake_container *k = &shared->containers[i];
 
 		if (k->used && streq(k->pod, pod))
 			(*out)[(*n)++] = (struct monitor_container){
@@ -270,17 +304,17 @@ int monitor_list(struct call *c, int run_dirfd, struct monitor_container **out, 
 				.state = k->ended ? MONITOR_EXITED : MONITOR_RUNNING,
 				.process = { .pid = 4000000, .started_wall_ns = 1 }, .exit = k->exit };
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return 0;
 }
 
 int monitor_container_forget(UNUSED struct call *c, UNUSED int run_dirfd, const char *container_id,
 			     UNUSED struct err *e)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	if (container_of_id(container_id))
 		container_of_id(container_id)->used = false;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return 0;
 }
 
@@ -290,13 +324,13 @@ int monitor_exit_read(UNUSED struct arena *a, UNUSED int state_dirfd, const char
 	struct fake_container *k;
 	int rc = 0;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	k = container_of_id(container_id);
 	if (k && k->ended)
 		*out = k->exit;
 	else
 		rc = err_set(e, ERR_NOT_FOUND, "no exit file");
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return rc;
 }
 
@@ -313,14 +347,14 @@ int monitor_subscribe(UNUSED struct call *c, int run_dirfd, int *event_fd, struc
 	struct fake_monitor *m;
 	int two[2];
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	m = monitor_of(run_dirfd);
 	if (m && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, two) == 0) {
 		fd_close(&m->told);
 		m->told = two[0];
 		*event_fd = two[1];
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return m ? 0 : gone(e);
 }
 
@@ -334,10 +368,10 @@ int monitor_event_read(struct arena *a, int event_fd, struct monitor_event *out,
 		return 0;
 	if (n != sizeof(id))
 		return gone(e);
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	k = container_of_id(id);
 	*out = (struct monitor_event){ arena_strdup(a, id), k ? k->exit : (struct monitor_exit){ 0 } };
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return 1;
 }
 
@@ -345,15 +379,15 @@ int monitor_shutdown(UNUSED struct call *c, int run_dirfd, UNUSED struct err *e)
 {
 	struct fake_monitor *m;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	m = monitor_of(run_dirfd);
 	if (m) {
 		for (int i = 0; i < MAX; i++)
-			if (containers[i].used && streq(containers[i].pod, m->id))
-				container_ends_locked(&containers[i], 137, SIGKILL, false);
+			if (shared->containers[i].used && streq(shared->containers[i].pod, m->id))
+				container_ends_locked(&shared->containers[i], 137, SIGKILL, false);
 		monitor_ends_locked(m);
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return 0;
 }
 
@@ -399,10 +433,10 @@ int snapshot_create(struct images *im, const char *container_id, UNUSED const ch
 {
 	auto_arena a = { 0 };
 
-	pthread_mutex_lock(&lock);
-	(void)snprintf(snapshots[slot_of(snapshots, "")], ID, "%s", container_id);
+	pthread_mutex_lock(&shared->lock);
+	(void)snprintf(shared->snapshots[slot_of(shared->snapshots, "")], ID, "%s", container_id);
 	fakes.snapshots++;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return fs_mkdirs(AT_FDCWD, arena_printf(&a, "%s/containers/%s/upper", root_of_images(im), container_id), 0700,
 			 e);
 }
@@ -412,13 +446,13 @@ int snapshot_remove(struct images *im, const char *container_id, struct err *e)
 	auto_arena a = { 0 };
 	int i;
 
-	pthread_mutex_lock(&lock);
-	i = slot_of(snapshots, container_id);
+	pthread_mutex_lock(&shared->lock);
+	i = slot_of(shared->snapshots, container_id);
 	if (i >= 0) {
-		snapshots[i][0] = '\0';
+		shared->snapshots[i][0] = '\0';
 		fakes.snapshots--;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return fs_remove_tree(AT_FDCWD, arena_printf(&a, "%s/containers/%s", root_of_images(im), container_id), e);
 }
 
@@ -446,10 +480,10 @@ int net_add(UNUSED struct net *n, struct call *c, const struct net_request *r, s
 {
 	static char *ips[] = { "10.0.0.7", NULL };
 
-	pthread_mutex_lock(&lock);
-	(void)snprintf(nets[slot_of(nets, "")], ID, "%s", r->pod_id);
+	pthread_mutex_lock(&shared->lock);
+	(void)snprintf(shared->nets[slot_of(shared->nets, "")], ID, "%s", r->pod_id);
 	fakes.networks++;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	if (fakes.net_add_ms && call_sleep(c, fakes.net_add_ms * NS_PER_MS, e) < 0)
 		return -1;
 	if (fakes.net_add_fails)
@@ -464,14 +498,14 @@ int net_del(UNUSED struct net *n, UNUSED struct call *c, const struct net_reques
 
 	if (fakes.net_del_fails)
 		return err_set(e, ERR_SYSTEM, "plugin bridge: cannot release");
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	fakes.dels++;
-	i = slot_of(nets, r->pod_id);
+	i = slot_of(shared->nets, r->pod_id);
 	if (i >= 0) {
-		nets[i][0] = '\0';
+		shared->nets[i][0] = '\0';
 		fakes.networks--;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return 0;
 }
 
@@ -480,13 +514,13 @@ int net_pods(UNUSED struct net *n, struct arena *a, char ***out, UNUSED struct e
 	char *all[MAX + 1];
 	size_t count = 0;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	for (int i = 0; i < MAX; i++)
-		if (nets[i][0])
-			all[count++] = nets[i];
+		if (shared->nets[i][0])
+			all[count++] = shared->nets[i];
 	all[count] = NULL;
 	*out = strv_dup(a, all);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return 0;
 }
 
@@ -512,22 +546,20 @@ int cgroup_path_clean(struct arena *a, const char *path, const char **out, struc
 	return 0;
 }
 
-static char cgroups[MAX][512];
-
 static int cgroup_slot(const char *path)
 {
 	for (int i = 0; i < MAX; i++)
-		if (streq(cgroups[i], path))
+		if (streq(shared->cgroups[i], path))
 			return i;
 	return -1;
 }
 
 int cgroup_create(UNUSED const struct cgroup_layout *l, const char *path, UNUSED struct err *e)
 {
-	pthread_mutex_lock(&lock);
-	(void)snprintf(cgroups[cgroup_slot("")], sizeof(cgroups[0]), "%s", path);
+	pthread_mutex_lock(&shared->lock);
+	(void)snprintf(shared->cgroups[cgroup_slot("")], sizeof(shared->cgroups[0]), "%s", path);
 	fakes.cgroups++;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return 0;
 }
 
@@ -535,13 +567,13 @@ int cgroup_remove(UNUSED const struct cgroup_layout *l, const char *path, UNUSED
 {
 	int i;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&shared->lock);
 	i = cgroup_slot(path);
 	if (i >= 0) {
-		cgroups[i][0] = '\0';
+		shared->cgroups[i][0] = '\0';
 		fakes.cgroups--;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&shared->lock);
 	return 0;
 }
 

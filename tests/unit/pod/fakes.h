@@ -5,7 +5,7 @@
 
 #include "pod/pod.h"
 
-struct fakes {
+struct fake_facts {
 	int monitors;            /* knarr-pods that live */
 	int snapshots;
 	int networks;
@@ -16,12 +16,15 @@ struct fakes {
 	int net_add_ms;          /* how long ADD takes; it heeds its call */
 	bool ignores_term;       /* containers end only when killed */
 };
-extern struct fakes fakes;
+struct fake_facts *fakes_shared(void);
+#define fakes (*fakes_shared())
 
 /* A container of a fake knarr-pod ends by itself; the event is told. */
 void fake_container_exits(const char *id, int code, bool oom);
 /* All fake knarr-pods die, without a word. */
 void fake_monitors_die(void);
 void fakes_reset(void);
+/* After a child that played a knarrd has died. */
+void fakes_after_crash(void);
 
 #endif
