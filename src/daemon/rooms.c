@@ -1,0 +1,86 @@
+#include "daemon/rooms.h"
+
+#include "base/fs.h"
+#include "image/image.h"
+#include "net/net.h"
+#include "pod/pod.h"
+#include "store/catalog.h"
+
+#define DEFAULT_BRIDGE "knarr0"
+#define DEFAULT_SUBNET "10.88.0.0/16"
+
+static int open_images(struct rooms *r, const struct config *config, struct err *e)
+{
+	const struct image_settings settings = {
+		.root = config->root,
+		.run = config->run,
+		.libexec = config->libexec,
+		.hosts_dirs = config->hosts_dirs,
+		.pinned = config->pinned_images,
+		.pull_idle_ns = config->pull.idle_timeout_ns,
+		.parallel_layers = (unsigned)config->pull.parallel_layers,
+	};
+
+	return images_open(&settings, r->catalog, &r->images, e);
+}
+
+static int open_net(struct rooms *r, struct call *c, const struct config *config, struct err *e)
+{
+	const struct net_settings settings = {
+		.conf_dir = config->cni.conf_dir,
+		.bin_dirs = config->cni.bin_dirs,
+		.default_conflist = config->cni.default_network ?
+				    net_default_conflist(&c->arena, DEFAULT_BRIDGE, DEFAULT_SUBNET) : NULL,
+		.plugin_timeout_ns = config->cni.timeout_ns,
+	};
+
+	return net_open(&settings, r->catalog, &r->net, e);
+}
+
+static int open_pods(struct rooms *r, struct call *c, const struct config *config, struct err *e)
+{
+	const struct pod_settings settings = {
+		.root = config->root,
+		.run = config->run,
+		.netns_dir = config->netns_dir,
+		.monitor_path = path_join(&c->arena, config->libexec, "knarr-pod"),
+		.monitor_cgroup = config->cgroup.monitor_parent,
+		.cgroup_parent = config->cgroup.pod_parent,
+		.seccomp_dir = config->seccomp_dir,
+		.resolv_conf = config->resolv_conf,
+		.create_limit_ns = config->limits.create_ns,
+		.collect_limit_ns = config->limits.collect_ns,
+		.shm_bytes = (uint64_t)config->shm_bytes,
+	};
+
+	return pods_open(&settings, r->catalog, r->images, r->net, &r->pods, e);
+}
+
+int rooms_open(struct rooms *r, struct call *c, const struct config *config, struct err *e)
+{
+	const char *catalog = path_join(&c->arena, config->root, "catalog.db");
+
+	*r = (struct rooms){ 0 };
+	if (catalog_open(catalog, &r->catalog, e) < 0 || open_images(r, config, e) < 0 ||
+	    open_net(r, c, config, e) < 0 || open_pods(r, c, config, e) < 0 ||
+	    pods_wait_ready(r->pods, c, e) < 0) {
+		rooms_close(r);
+		return -1;
+	}
+	r->cri = (struct cri){ .pods = r->pods, .images = r->images, .net = r->net,
+			       .root = config->root, .run = config->run };
+	return 0;
+}
+
+void rooms_close(struct rooms *r)
+{
+	if (r->pods)
+		pods_close(r->pods);
+	if (r->net)
+		net_close(r->net);
+	if (r->images)
+		images_close(r->images);
+	if (r->catalog)
+		catalog_close(r->catalog);
+	*r = (struct rooms){ 0 };
+}
