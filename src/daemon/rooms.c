@@ -15,7 +15,7 @@ static int open_images(struct rooms *r, const struct config *config, struct err 
 		.root = config->root,
 		.run = config->run,
 		.libexec = config->libexec,
-		.hosts_dirs = config->hosts_dirs,
+		.hosts_dir = config->hosts_dirs[0],
 		.pinned = config->pinned_images,
 		.pull_idle_ns = config->pull.idle_timeout_ns,
 		.parallel_layers = (unsigned)config->pull.parallel_layers,
