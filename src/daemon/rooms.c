@@ -9,13 +9,22 @@
 #define DEFAULT_BRIDGE "knarr0"
 #define DEFAULT_SUBNET "10.88.0.0/16"
 
-static int open_images(struct rooms *r, const struct config *config, struct err *e)
+static const char *joined(struct arena *a, char *const *words)
+{
+	const char *all = words[0] ? words[0] : "";
+
+	for (size_t i = 1; all[0] && words[i]; i++)
+		all = arena_printf(a, "%s:%s", all, words[i]);
+	return all;
+}
+
+static int open_images(struct rooms *r, struct call *c, const struct config *config, struct err *e)
 {
 	const struct image_settings settings = {
 		.root = config->root,
 		.run = config->run,
 		.libexec = config->libexec,
-		.hosts_dir = config->hosts_dirs[0],
+		.hosts_dir = joined(&c->arena, config->hosts_dirs),
 		.pinned = config->pinned_images,
 		.pull_idle_ns = config->pull.idle_timeout_ns,
 		.parallel_layers = (unsigned)config->pull.parallel_layers,
@@ -61,7 +70,7 @@ int rooms_open(struct rooms *r, struct call *c, const struct config *config, str
 	const char *catalog = path_join(&c->arena, config->root, "catalog.db");
 
 	*r = (struct rooms){ 0 };
-	if (catalog_open(catalog, &r->catalog, e) < 0 || open_images(r, config, e) < 0 ||
+	if (catalog_open(catalog, &r->catalog, e) < 0 || open_images(r, c, config, e) < 0 ||
 	    open_net(r, c, config, e) < 0 || open_pods(r, c, config, e) < 0 ||
 	    pods_wait_ready(r->pods, c, e) < 0) {
 		rooms_close(r);
