@@ -62,6 +62,7 @@ class Knarrd:
         self.sock, self.user_sock = self.run / "knarrd.sock", self.run / "user.sock"
         self.log = self.dir / "knarrd.log"
         self.bridge = f"kn{self.name}"
+        self.cgroup = f"knarr-test-{self.name}"
         self.octet = 1 + sum(self.name.encode()) * 7 % 250
         self.process = None
 
@@ -86,7 +87,9 @@ hosts_dirs: [{self.dir}/hosts.d]
 cni:
   conf_dir: {self.dir}/cni
   bin_dirs: [/usr/lib/cni, /opt/cni/bin]
-  cache_dir: {self.dir}/cni-cache
+cgroup:
+  monitor_parent: /{self.cgroup}
+  pod_parent: /{self.cgroup}-pods
 {self.extra}
 """)
 
@@ -131,9 +134,23 @@ cni:
                     found.append(int(p.name))
         return found
 
+    def cgroups(self):
+        """Our cgroups in every hierarchy, the deepest first."""
+        base = pathlib.Path("/sys/fs/cgroup")
+        tops = [base] if (base / "cgroup.controllers").exists() else [d for d in base.iterdir() if d.is_dir()]
+        found = []
+        for top in tops:
+            for own in (top / self.cgroup, top / f"{self.cgroup}-pods"):
+                found += [p for p in [own, *own.rglob("*")] if p.is_dir()]
+        return sorted(found, key=lambda p: -len(p.parts))
+
     def leftovers(self):
-        """What must not be there once every pod is removed."""
-        left = []
+        """What must not be there once every pod is removed; the two parent cgroups may stay."""
+        left = [str(c) for c in self.cgroups() if self.cgroup in c.parent.parts or f"{self.cgroup}-pods" in c.parent.parts]
+        netns = pathlib.Path("/run/netns")
+        if netns.exists():
+            pods = {d.name for d in (self.root / "pods").glob("*")} if (self.root / "pods").exists() else set()
+            left += [f"netns {n.name}" for n in netns.iterdir() if n.name.removeprefix("knarr-") in pods]
         mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
         left += [m for m in mounts if str(self.dir) in m]
         left += [f"knarr-pod {p}" for p in self.monitors()]
@@ -154,6 +171,9 @@ cni:
                 target = line.split()[4]
                 if target.startswith(str(self.dir)):
                     subprocess.run(["umount", "-l", target], check=False)
+        for cgroup in self.cgroups():
+            with contextlib.suppress(OSError):
+                cgroup.rmdir()
         subprocess.run(["ip", "link", "del", self.bridge], stderr=subprocess.DEVNULL, check=False)
         if not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
