@@ -31,7 +31,8 @@ struct runtime {
 	int proc_fd;            /* the host's /proc, checked: all writes to procfs go through it */
 	int pidns_fd;           /* our own pid namespace, to come back to */
 	int mask_fd;            /* a detached read-only tmpfs with an empty "dir" and "file"; -1: old kernel */
-	bool no_resource_cap;   /* no CAP_SYS_RESOURCE: a lower OOM score degrades with a log line */
+	int null_fd;            /* /dev/null, for what has no stdin */
+	uint64_t own_bounding;  /* the capabilities that we can give at all */
 	unsigned flags;
 	char *stack;            /* of the children, one at a time */
 };

@@ -1,0 +1,95 @@
+#include "runtime/child.h"
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "spec/oci_state.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int child_wait(struct child *c, enum child_stage stage, int *pid, struct err *e)
+{
+	struct child_message m = { .stage = stage };
+	ssize_t n;
+
+	if (send(c->sync_fd, &m, sizeof(m), MSG_NOSIGNAL) != sizeof(m))
+		return err_sys(e, errno, "tell the parent");
+	do {
+		n = recv(c->sync_fd, &m, sizeof(m), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n != sizeof(m))
+		return err_set(e, ERR_CANCELLED, "the parent has given up");
+	*pid = m.pid;
+	return 0;
+}
+
+/* The last words: on shared memory they are in *e already. */
+static void fail(struct child *c)
+{
+	if (c->sync_fd >= 0) {
+		struct child_message m = { .stage = CHILD_FAILED, .e = *c->e };
+
+		(void)send(c->sync_fd, &m, sizeof(m), MSG_NOSIGNAL);
+	}
+	(void)syscall(SYS_exit_group, 127);
+}
+
+static int run_hooks(struct child *c, const struct json_vec *hooks, int pid, enum oci_status status,
+		     struct err *e)
+{
+	const struct container_spec *s = c->spec;
+	struct oci_state state = {
+		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id, .status = (char *)oci_status_name(status),
+		.pid = pid, .bundle = (char *)s->bundle, .annotations = s->config->annotations,
+	};
+
+	return hooks->count ? container_hooks_run(hooks, &state, e) : 0;
+}
+
+static int container(struct child *c, struct err *e)
+{
+	int pid = 0;
+
+	if (child_early(c, e) < 0)
+		return -1;
+	if (c->plan->new_cgroup_ns && unshare(CLONE_NEWCGROUP) < 0)
+		return err_sys(e, errno, "make a cgroup namespace");
+	if (c->sync_fd >= 0 && child_wait(c, CHILD_IN_NAMESPACES, &pid, e) < 0)
+		return -1;
+	if (child_mounts(c, e) < 0)
+		return -1;
+	if (c->hooks && run_hooks(c, &c->hooks->create_container, pid, OCI_CREATING, e) < 0)
+		return -1;
+	if (child_pivot(c, e) < 0)
+		return -1;
+	c->host_pid = pid;
+	return child_finish(c, e);
+}
+
+void child_container(void *child)
+{
+	struct child *c = child;
+
+	(void)container(c, c->e); /* returns only with an error */
+	fail(c);
+}
+
+void child_exec(void *child)
+{
+	struct child *c = child;
+
+	if (child_early(c, c->e) == 0 && (!c->process->terminal || child_exec_terminal(c, c->e) == 0))
+		(void)child_finish(c, c->e); /* returns only with an error */
+	fail(c);
+}
+
+int child_start_hooks(struct child *c, struct err *e)
+{
+	if (!c->hooks)
+		return 0;
+	return run_hooks(c, &c->hooks->start_container, c->host_pid, OCI_CREATED, e);
+}

@@ -1,0 +1,420 @@
+#include "runtime/child.h"
+
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <grp.h>
+#include <linux/keyctl.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER _IO('T', 0x41)
+#endif
+
+/* --- early: still in the host's file system ------------------------------------------------------- */
+
+static int set_oom_score(struct child *c, struct err *e)
+{
+	const int32_t *score = c->process->oom_score_adj;
+	auto_fd int fd = -1;
+	char text[16];
+
+	if (!score)
+		return 0;
+	fd = openat(c->rt->proc_fd, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, errno, "open oom_score_adj");
+	(void)snprintf(text, sizeof(text), "%d", *score);
+	if (write(fd, text, strlen(text)) >= 0)
+		return 0;
+	if (errno != EACCES)
+		return err_sys(e, errno, "set the OOM score to %d", *score);
+	/* Lower than ours needs CAP_SYS_RESOURCE; a node without it runs its pods all the same. */
+	log_debug("OOM score %d needs CAP_SYS_RESOURCE and is left as it is", *score);
+	return 0;
+}
+
+int child_early(struct child *c, struct err *e)
+{
+	if (c->cgroup && cgroup_join_self(&c->rt->cgroups, c->cgroup, c->exec_cgroup,
+					  c->in_unified ? CGROUP_SKIP_UNIFIED : 0, e) < 0)
+		return -1;
+	if (set_oom_score(c, e) < 0)
+		return -1;
+	if (!(c->process->flags & CONTAINER_NO_SESSION) && setsid() < 0)
+		return err_sys(e, errno, "setsid");
+	if (!(c->process->flags & CONTAINER_NO_KEYRING) &&
+	    syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EDQUOT &&
+	    errno != EPERM)
+		return err_sys(e, errno, "make a session keyring");
+	for (size_t i = 0; i < c->njoins; i++)
+		if (setns(c->joins[i].fd, c->joins[i].kind) < 0)
+			return err_sys(e, errno, "join a namespace (kind %#x)", (unsigned)c->joins[i].kind);
+	if (c->join_pidfd >= 0 && setns(c->join_pidfd, c->join_flags) < 0)
+		return errno == ESRCH ? err_set(e, ERR_STATE, "the container has ended") :
+		       err_sys(e, errno, "join the container's namespaces");
+	(void)umask(0);
+	return 0;
+}
+
+/* --- terminal ------------------------------------------------------------------------------------- */
+
+static int send_fd(int sock, int fd, struct err *e)
+{
+	return fd_send_msg(sock, "t", 1, &fd, 1, e);
+}
+
+/* The pair comes from the container's own devpts, the slave by ioctl: no path of the container is
+ * trusted on the way (CVE-2025-52565). */
+int child_terminal(struct child *c, int devpts_fd, struct err *e)
+{
+	auto_fd int master = openat(devpts_fd, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW);
+	auto_fd int slave = -1, tree = -1, at = -1, made = -1, dev = -1;
+	const struct oci_console_size *size = c->process->console_size;
+	int unlock = 0;
+
+	if (master < 0)
+		return err_sys(e, errno, "open /dev/pts/ptmx");
+	if (ioctl(master, TIOCSPTLCK, &unlock) < 0)
+		return err_sys(e, errno, "unlock the terminal");
+	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (slave < 0)
+		return err_sys(e, errno, "open the terminal's other end");
+	if (size) {
+		struct winsize w = { .ws_row = (unsigned short)size->height, .ws_col = (unsigned short)size->width };
+
+		(void)ioctl(master, TIOCSWINSZ, &w); /* a wish, not a condition */
+	}
+	if (fchown(slave, c->process->uid, (gid_t)-1) < 0)
+		return err_sys(e, errno, "give the terminal to its user");
+	if (c->plan) {
+		dev = path_open_in_root(c->rootfd, "/dev", O_PATH | O_DIRECTORY, 0, e);
+		if (dev < 0)
+			return -1;
+		made = openat(dev, "console", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		at = openat(dev, "console", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		tree = open_tree(slave, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+		if (at < 0 || tree < 0)
+			return err_sys(e, errno, "prepare /dev/console");
+		if (mount_move_onto(tree, at, "/dev/console", e) < 0)
+			return -1;
+	}
+	if (send_fd(c->console_sock, master, e) < 0)
+		return -1;
+	for (int i = 0; i < 3; i++)
+		if (((struct plan_process *)c->process)->std[i] = dup(slave), c->process->std[i] < 0)
+			return err_sys(e, errno, "dup the terminal");
+	return 0;
+}
+
+int child_exec_terminal(struct child *c, struct err *e)
+{
+	auto_fd int root = fd_open(AT_FDCWD, "/", O_PATH | O_DIRECTORY, e), pts = -1;
+
+	if (root < 0)
+		return -1;
+	pts = path_open_in_root(root, "/dev/pts", O_PATH | O_DIRECTORY, 0, e);
+	return pts < 0 ? -1 : child_terminal(c, pts, e);
+}
+
+/* --- fds ------------------------------------------------------------------------------------------ */
+
+/* 0, 1, 2 and the preserved ones stay; `kept` (ours, close-on-exec) move just behind; all others are
+ * closed for good, before any path of the container is walked (CVE-2024-21626). */
+static int set_fds(struct child *c, int **kept, size_t nkept, struct err *e)
+{
+	int first = 3 + (int)c->process->preserve_fds, next;
+	int std[3];
+
+	for (int i = 0; i < 3; i++) {
+		int from = c->process->std[i] >= 0 ? c->process->std[i] : c->rt->null_fd;
+
+		std[i] = fcntl(from, F_DUPFD_CLOEXEC, first);
+		if (std[i] < 0)
+			return err_sys(e, errno, "dup fd %d", from);
+	}
+	for (size_t i = 0; i < nkept; i++)
+		if (*kept[i] >= 0 && (*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, first + 64)) < 0)
+			return err_sys(e, errno, "dup");
+	for (int i = 0; i < 3; i++)
+		if (dup2(std[i], i) < 0)
+			return err_sys(e, errno, "dup2");
+	for (int i = 3; i < first; i++)
+		(void)fcntl(i, F_SETFD, 0);
+	next = first;
+	/* The kept ones are in ascending order from first + 64 on, with nothing of ours between. */
+	for (size_t i = 0; i < nkept; i++) {
+		if (*kept[i] < 0)
+			continue;
+		if (*kept[i] > next && syscall(SYS_close_range, next, *kept[i] - 1, 0) < 0)
+			return err_sys(e, errno, "close_range");
+		next = *kept[i] + 1;
+	}
+	return syscall(SYS_close_range, next, ~0u, 0) < 0 ? err_sys(e, errno, "close_range") : 0;
+}
+
+/* --- credentials ---------------------------------------------------------------------------------- */
+
+static int set_limits(const struct plan_process *p, struct err *e)
+{
+	for (size_t i = 0; i < p->nrlimits; i++) {
+		struct rlimit limit = p->rlimits[i].limit, now;
+
+		if (setrlimit((__rlimit_resource_t)p->rlimits[i].resource, &limit) == 0)
+			continue;
+		if (errno != EPERM || getrlimit((__rlimit_resource_t)p->rlimits[i].resource, &now) < 0)
+			return err_sys(e, errno, "set a resource limit (%d)", p->rlimits[i].resource);
+		/* Above our own hard limit without CAP_SYS_RESOURCE: as near as we may. */
+		limit.rlim_max = MIN(limit.rlim_max, now.rlim_max);
+		limit.rlim_cur = MIN(limit.rlim_cur, limit.rlim_max);
+		if (setrlimit((__rlimit_resource_t)p->rlimits[i].resource, &limit) < 0)
+			return err_sys(e, errno, "set a resource limit (%d)", p->rlimits[i].resource);
+	}
+	return 0;
+}
+
+struct sched_attributes {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+static int set_scheduling(const struct plan_process *p, struct err *e)
+{
+	if (p->scheduler) {
+		struct sched_attributes a = {
+			.size = sizeof(a), .policy = (uint32_t)p->scheduler_policy, .flags = p->scheduler_flags,
+			.nice = p->scheduler->nice, .priority = (uint32_t)p->scheduler->priority,
+			.runtime = p->scheduler->runtime, .deadline = p->scheduler->deadline,
+			.period = p->scheduler->period,
+		};
+
+		if (syscall(SYS_sched_setattr, 0, &a, 0) < 0)
+			return err_sys(e, errno, "process.scheduler %s", p->scheduler->policy);
+	}
+	if (p->io_priority >= 0 && syscall(SYS_ioprio_set, 1, 0, p->io_priority) < 0)
+		return err_sys(e, errno, "process.ioPriority");
+	if (p->personality >= 0 && personality((unsigned long)p->personality) < 0)
+		return err_sys(e, errno, "linux.personality");
+	return 0;
+}
+
+/* The label takes effect at exec. */
+static int set_labels(int proc_fd, const struct plan_process *p, struct err *e)
+{
+	char text[512];
+
+	if (!str_is_empty(p->apparmor) && !streq(p->apparmor, "unconfined")) {
+		auto_fd int fd = openat(proc_fd, "self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
+		int n = snprintf(text, sizeof(text), "exec %s", p->apparmor);
+
+		if (fd < 0)
+			return err_set(e, ERR_INVALID, "process.apparmorProfile \"%s\": this kernel has no AppArmor",
+				       p->apparmor);
+		if (write(fd, text, (size_t)n) < 0)
+			return err_sys(e, errno, "process.apparmorProfile \"%s\"", p->apparmor);
+	}
+	if (!str_is_empty(p->selinux)) {
+		auto_fd int fd = -1;
+
+		/* Without SELinux labels mean nothing: containerd and CRI-O pass them on regardless. */
+		if (access("/sys/fs/selinux/enforce", F_OK) < 0)
+			return 0;
+		fd = openat(proc_fd, "self/attr/exec", O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || write(fd, p->selinux, strlen(p->selinux)) < 0)
+			return err_sys(e, errno, "process.selinuxLabel \"%s\"", p->selinux);
+	}
+	return 0;
+}
+
+static int set_user(const struct plan_process *p, struct err *e)
+{
+	bool changes = p->uid != 0;
+
+	if (caps_drop_bounding(p->own_bounding, p->caps.bounding, e) < 0)
+		return -1;
+	if (changes && caps_keep_over_setuid(e) < 0)
+		return -1;
+	/* By number, on the system call: glibc's wrappers would tell other threads. */
+	if (syscall(SYS_setgroups, p->ngids, p->gids) < 0)
+		return err_sys(e, errno, "set %zu supplementary groups", p->ngids);
+	if (syscall(SYS_setresgid, p->gid, p->gid, p->gid) < 0)
+		return err_sys(e, errno, "become group %u", p->gid);
+	if (syscall(SYS_setresuid, p->uid, p->uid, p->uid) < 0)
+		return err_sys(e, errno, "become user %u", p->uid);
+	return 0;
+}
+
+/* No /proc/self/fd/N, no way out: by openat2 within the root, and only then entered. */
+static int enter_cwd(const char *cwd, struct err *e)
+{
+	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	auto_fd int fd = -1;
+
+	if (!cwd[1])
+		return chdir("/") < 0 ? err_sys(e, errno, "process.cwd /") : 0;
+	fd = (int)syscall(SYS_openat2, AT_FDCWD, cwd, &how, sizeof(how));
+	if (fd < 0 || fchdir(fd) < 0)
+		return err_sys(e, errno, "process.cwd %s", cwd);
+	return 0;
+}
+
+/* --- exec ----------------------------------------------------------------------------------------- */
+
+static bool is_program(const char *path, struct err *e)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return false;
+	if (S_ISDIR(st.st_mode)) {
+		(void)err_set(e, ERR_DENIED, "exec: \"%s\": is a directory", path);
+		return false;
+	}
+	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0) {
+		(void)err_set(e, ERR_DENIED, "exec: \"%s\": permission denied", path);
+		return false;
+	}
+	return true;
+}
+
+static int find_program(const struct plan_process *p, char out[PATH_MAX], struct err *e)
+{
+	const char *name = p->args[0];
+	struct str rest = str_of(p->path);
+
+	err_clear(e);
+	if (strchr(name, '/')) {
+		(void)snprintf(out, PATH_MAX, "%s", name);
+		if (is_program(out, e))
+			return 0;
+		return e->kind ? -1 : err_set(e, ERR_NOT_FOUND, "exec: \"%s\": no such file or directory", name);
+	}
+	while (*name && rest.p) {
+		struct str dir = str_cut(&rest, ':');
+
+		(void)snprintf(out, PATH_MAX, "%.*s%s%s", STR_ARG(dir), dir.len ? "/" : "", name);
+		if (is_program(out, e))
+			return 0;
+	}
+	if (e->kind)
+		return -1;
+	return err_set(e, ERR_NOT_FOUND, "exec: \"%s\": executable file not found in $PATH", name);
+}
+
+static int exec_failed(const struct plan_process *p, const char *path, struct err *e)
+{
+	switch (errno) {
+	case ENOENT:
+		return err_set(e, ERR_NOT_FOUND, "exec: \"%s\": its interpreter (\"#!\" line or loader) does not "
+			       "exist in the container", path);
+	case ENOEXEC:
+		return err_set(e, ERR_DENIED, "exec: \"%s\": exec format error (another architecture, or a script "
+			       "without \"#!\")", path);
+	case EACCES:
+		return err_set(e, ERR_DENIED, "exec: \"%s\": permission denied", path);
+	default:
+		return err_sys(e, errno, "exec: \"%s\"", path ? path : p->args[0]);
+	}
+}
+
+static int set_signals(struct err *e)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+		return err_sys(e, errno, "unblock signals");
+	return 0;
+}
+
+static int wait_for_start(struct child *c, int fifo, int proc, struct err *e)
+{
+	char path[32];
+	int fd, pid;
+
+	if (!(c->process->flags & CONTAINER_WAIT))
+		return 0;
+	if (fifo < 0)
+		return child_wait(c, CHILD_READY, &pid, e);
+	if (child_wait(c, CHILD_READY, &pid, e) < 0)
+		return -1;
+	(void)snprintf(path, sizeof(path), "self/fd/%d", fifo);
+	do {
+		fd = openat(proc, path, O_WRONLY | O_CLOEXEC);
+	} while (fd < 0 && errno == EINTR);
+	if (fd < 0 || write(fd, "0", 1) != 1)
+		return err_sys(e, errno, "wait for start");
+	return 0;
+}
+
+static int become(struct child *c, int proc, struct err *e)
+{
+	const struct plan_process *p = c->process;
+	bool entered;
+
+	if (p->terminal && ioctl(0, TIOCSCTTY, 0) < 0)
+		return err_sys(e, errno, "make the terminal the controlling one");
+	if (set_limits(p, e) < 0 || set_scheduling(p, e) < 0 || set_labels(proc, p, e) < 0)
+		return -1;
+	/* Without no_new_privs only CAP_SYS_ADMIN may load a filter: before it is dropped. */
+	if (!p->no_new_privs && p->filter.count && seccomp_load(&p->filter, p->filter_flags, e) < 0)
+		return -1;
+	entered = enter_cwd(p->cwd, e) == 0;
+	if ((!entered && e->kind != ERR_DENIED) || set_user(p, e) < 0)
+		return -1;
+	/* Root may lack rights there (a root-squashing NFS) that the user has. */
+	if (!entered && enter_cwd(p->cwd, e) < 0)
+		return -1;
+	if (caps_set(&p->caps, e) < 0)
+		return -1;
+	(void)umask(p->umask);
+	if (p->parent_death_signal && prctl(PR_SET_PDEATHSIG, p->parent_death_signal) < 0)
+		return err_sys(e, errno, "set the parent's death signal");
+	return 0;
+}
+
+int child_finish(struct child *c, struct err *e)
+{
+	const struct plan_process *p = c->process;
+	int proc = c->rt->proc_fd, sync = c->sync_fd, fifo = c->fifo_fd;
+	int *kept[] = { &proc, &sync, &fifo };
+	char path[PATH_MAX];
+
+	if (set_fds(c, kept, ARRAY_SIZE(kept), e) < 0)
+		return -1;
+	c->sync_fd = sync;
+	if (become(c, proc, e) < 0 || find_program(p, path, e) < 0 || set_signals(e) < 0)
+		return -1;
+	if (wait_for_start(c, fifo, proc, e) < 0 || child_start_hooks(c, e) < 0)
+		return -1;
+	if (p->no_new_privs) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+			return err_sys(e, errno, "set no_new_privs");
+		if (p->filter.count && seccomp_load(&p->filter, p->filter_flags, e) < 0)
+			return -1;
+	}
+	(void)execve(path, p->args, p->env);
+	return exec_failed(p, path, e);
+}

@@ -1,0 +1,362 @@
+#include "runtime/container.h"
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "kernel/clone.h"
+#include "runtime/child.h"
+#include "runtime/resources.h"
+#include "runtime/stack.h"
+#include "spec/oci_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* --- the clone ------------------------------------------------------------------------------------ */
+
+struct launch {
+	struct runtime *rt;
+	struct child *child;
+	void (*body)(void *);
+	uint64_t namespaces;
+	int pid_ns_fd;          /* to join for the moment of the clone; -1 */
+	const char *unified;    /* the v2 cgroup to be cloned into; NULL */
+	bool waits;             /* the child talks to us before it execs: memory of its own */
+	int sync_fd;            /* our end */
+	int console_sock;       /* our end */
+};
+
+static void reap(struct container_process *p)
+{
+	siginfo_t info;
+
+	if (p->pidfd < 0)
+		return;
+	(void)syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+	while (waitid((idtype_t)P_PIDFD, (id_t)p->pidfd, &info, WEXITED) < 0 && errno == EINTR)
+		;
+}
+
+void container_process_close(struct container_process *p)
+{
+	fd_close(&p->pidfd);
+	fd_close(&p->console_fd);
+	fd_close(&p->start_fd);
+}
+
+static int do_clone(struct launch *l, struct container_process *p, struct err *e)
+{
+	auto_fd int cgroup_fd = -1;
+	struct clone_spec spec = {
+		.namespaces = l->namespaces, .cgroup_fd = -1, .stack = l->rt->stack,
+		.stack_bytes = RUNTIME_STACK_BYTES, .flags = l->waits ? 0 : CLONE_SHARE,
+	};
+	pid_t pid;
+
+	if (l->unified && cgroup_open_unified(&l->rt->cgroups, l->unified, &cgroup_fd, e) == 0) {
+		spec.cgroup_fd = cgroup_fd;
+		l->child->in_unified = true;
+	}
+	if (l->pid_ns_fd >= 0 && setns(l->pid_ns_fd, CLONE_NEWPID) < 0)
+		return errno == ESRCH ? err_set(e, ERR_STATE, "the container has ended") :
+		       err_sys(e, errno, "join the pid namespace");
+	pid = clone_run(&spec, l->body, l->child, &p->pidfd, e);
+	if (l->pid_ns_fd >= 0 && setns(l->rt->pidns_fd, CLONE_NEWPID) < 0)
+		BUG("cannot come back to our own pid namespace");
+	if (pid < 0)
+		return -1;
+	p->pid = pid;
+	return 0;
+}
+
+/* A message of the child; its end without one is an error that names the stage. */
+static int hear(struct launch *l, enum child_stage *stage, struct err *e)
+{
+	struct child_message m;
+	ssize_t n;
+
+	do {
+		n = recv(l->sync_fd, &m, sizeof(m), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return err_sys(e, errno, "hear from the container's process");
+	if (n != sizeof(m))
+		return err_set(e, ERR_INTERNAL, "the container's process was killed while it was set up (out of "
+			       "memory?)");
+	if (m.stage == CHILD_FAILED) {
+		*e = m.e;
+		return -1;
+	}
+	*stage = m.stage;
+	return 0;
+}
+
+static int answer(int sync_fd, int pid, struct err *e)
+{
+	struct child_message m = { .stage = CHILD_READY, .pid = pid };
+
+	if (send(sync_fd, &m, sizeof(m), MSG_NOSIGNAL) != sizeof(m))
+		return err_sys(e, errno, "answer the container's process");
+	return 0;
+}
+
+static int take_console(struct launch *l, struct container_process *p, struct err *e)
+{
+	char byte;
+	size_t n = 1;
+	int fd;
+
+	if (l->console_sock < 0)
+		return 0;
+	if (fd_recv_msg(l->console_sock, &byte, 1, &fd, &n, e) < 0)
+		return err_in(e, "receive the terminal");
+	if (n != 1)
+		return err_set(e, ERR_INTERNAL, "the terminal did not arrive");
+	p->console_fd = fd;
+	return 0;
+}
+
+static int sockets(struct launch *l, struct err *e)
+{
+	int pair[2];
+
+	l->sync_fd = l->console_sock = l->child->sync_fd = l->child->console_sock = -1;
+	if (l->waits) {
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+			return err_sys(e, errno, "socketpair");
+		l->sync_fd = pair[0];
+		l->child->sync_fd = pair[1];
+	}
+	if (l->child->process->terminal) {
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+			return err_sys(e, errno, "socketpair");
+		l->console_sock = pair[0];
+		l->child->console_sock = pair[1];
+	}
+	return 0;
+}
+
+static void close_sockets(struct launch *l)
+{
+	fd_close(&l->sync_fd);
+	fd_close(&l->console_sock);
+	fd_close(&l->child->sync_fd);
+	fd_close(&l->child->console_sock);
+}
+
+/* --- waiting children ----------------------------------------------------------------------------- */
+
+static int run_hooks(const struct container_spec *s, const struct json_vec *hooks, int pid, struct err *e)
+{
+	struct oci_state state = {
+		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id,
+		.status = (char *)oci_status_name(OCI_CREATING), .pid = pid, .bundle = (char *)s->bundle,
+		.annotations = s->config->annotations,
+	};
+
+	return hooks->count ? container_hooks_run(hooks, &state, e) : 0;
+}
+
+/* Goes along with the child until it execs, or (CONTAINER_WAIT) stands ready to. */
+static int accompany(struct launch *l, const struct container_spec *s, struct container_process *p,
+		     struct err *e)
+{
+	const struct oci_hooks *hooks = s->config->hooks;
+	enum child_stage stage;
+	char byte;
+
+	fd_close(&l->child->sync_fd);
+	if (hear(l, &stage, e) < 0)
+		return -1;
+	if (hooks && (run_hooks(s, &hooks->prestart, p->pid, e) < 0 ||
+		      run_hooks(s, &hooks->create_runtime, p->pid, e) < 0))
+		return -1;
+	if (answer(l->sync_fd, p->pid, e) < 0)
+		return -1;
+	if (s->flags & CONTAINER_WAIT) {
+		if (hear(l, &stage, e) < 0)
+			return -1;
+		/* By a fifo anyone starts it later; else by our end of the socket. */
+		if (s->exec_fifo_fd >= 0)
+			return answer(l->sync_fd, p->pid, e);
+		p->start_fd = fd_take(&l->sync_fd);
+		return 0;
+	}
+	/* The exec closes its end; a failed one speaks first. */
+	while (recv(l->sync_fd, &byte, 1, MSG_PEEK) < 0 && errno == EINTR)
+		;
+	if (recv(l->sync_fd, &byte, 1, MSG_PEEK) == 0)
+		return 0;
+	return hear(l, &stage, e);
+}
+
+int container_start(struct container_process *p, struct err *e)
+{
+	auto_fd int sync = fd_take(&p->start_fd);
+	struct child_message m;
+	ssize_t n;
+
+	if (sync < 0)
+		return err_set(e, ERR_STATE, "the container's process does not wait for its start");
+	if (answer(sync, p->pid, e) < 0)
+		return -1;
+	do {
+		n = recv(sync, &m, sizeof(m), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n == 0)
+		return 0;
+	if (n == sizeof(m) && m.stage == CHILD_FAILED) {
+		*e = m.e;
+		return -1;
+	}
+	return err_set(e, ERR_INTERNAL, "the container's process answered its start with rubbish");
+}
+
+/* --- create --------------------------------------------------------------------------------------- */
+
+static bool must_wait(const struct container_spec *s)
+{
+	const struct oci_hooks *h = s->config->hooks;
+
+	return s->flags & CONTAINER_WAIT ||
+	       (h && (h->prestart.count || h->create_runtime.count || h->create_container.count ||
+		      h->start_container.count));
+}
+
+static int launch(struct launch *l, const struct container_spec *s, struct container_process *p, struct err *e)
+{
+	struct err said;
+
+	err_clear(&said);
+	l->child->e = &said;
+	if (sockets(l, e) < 0 || do_clone(l, p, e) < 0) {
+		close_sockets(l);
+		return -1;
+	}
+	fd_close(&l->child->console_sock);
+	if (l->waits) {
+		if (accompany(l, s, p, &said) < 0 && said.kind == ERR_NONE)
+			(void)err_set(&said, ERR_INTERNAL, "the container's process ended silently");
+	}
+	if (said.kind == ERR_NONE)
+		(void)take_console(l, p, &said);
+	close_sockets(l);
+	if (said.kind == ERR_NONE)
+		return 0;
+	reap(p);
+	container_process_close(p);
+	*e = said;
+	return -1;
+}
+
+static int make_cgroup(struct arena *a, const struct runtime *rt, const struct container_spec *s, bool *made,
+		       struct err *e)
+{
+	const struct oci_resources *r = s->config->on_linux->resources;
+	struct resource_plan plan;
+
+	if (!(s->flags & CONTAINER_CGROUP_EXISTS) && cgroup_exists(&rt->cgroups, s->cgroup))
+		return err_set(e, ERR_EXISTS, "cgroup %s exists already", s->cgroup);
+	if (r && resources_plan(a, &rt->cgroups, r, &plan, e) < 0)
+		return -1;
+	if (cgroup_create(&rt->cgroups, s->cgroup, e) < 0)
+		return -1;
+	*made = !(s->flags & CONTAINER_CGROUP_EXISTS);
+	return r ? resources_set(&rt->cgroups, s->cgroup, &plan, e) : 0;
+}
+
+static int create(struct runtime *rt, const struct container_spec *s, const struct plan *plan,
+		  struct container_process *p, struct err *e)
+{
+	struct child child = {
+		.rt = rt, .plan = plan, .process = &plan->process, .hooks = s->config->hooks, .spec = s,
+		.cgroup = s->cgroup, .joins = plan->joins, .njoins = plan->njoins, .join_pidfd = -1,
+		.fifo_fd = s->exec_fifo_fd, .rootfd = -1, .sync_fd = -1, .console_sock = -1,
+	};
+	struct launch l = {
+		.rt = rt, .child = &child, .body = child_container, .namespaces = plan->clone_flags,
+		.pid_ns_fd = plan->pid_ns_fd, .unified = s->cgroup, .waits = must_wait(s),
+	};
+
+	return launch(&l, s, p, e);
+}
+
+int container_create(struct runtime *rt, struct arena *a, const struct container_spec *s,
+		     struct container_process *out, struct err *e)
+{
+	struct container_process p = { .pidfd = -1, .console_fd = -1, .start_fd = -1 };
+	struct plan plan;
+	struct err ignored;
+	bool made = false;
+	int rc;
+
+	if (plan_make(a, rt, s, &plan, e) < 0)
+		return -1;
+	rc = s->cgroup ? make_cgroup(a, rt, s, &made, e) : 0;
+	if (rc == 0)
+		rc = create(rt, s, &plan, &p, e);
+	plan_close(&plan);
+	if (rc == 0) {
+		*out = p;
+		return 0;
+	}
+	if (made)
+		(void)container_cgroup_remove(&rt->cgroups, s->cgroup, 1000, &ignored);
+	return -1;
+}
+
+/* --- exec ----------------------------------------------------------------------------------------- */
+
+int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *s,
+		   struct container_process *out, struct err *e)
+{
+	struct container_process p = { .pidfd = -1, .console_fd = -1, .start_fd = -1 };
+	const struct oci_linux *l = s->config->on_linux;
+	struct plan_process process;
+	struct child child = {
+		.rt = rt, .process = &process, .cgroup = s->cgroup, .exec_cgroup = s->exec_cgroup,
+		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .sync_fd = -1, .console_sock = -1,
+	};
+	struct launch go = { .rt = rt, .child = &child, .body = child_exec, .pid_ns_fd = -1,
+			     .unified = s->exec_cgroup ? s->exec_cgroup : s->cgroup };
+
+	if (oci_process_validate(s->process, e) < 0 ||
+	    plan_process_make(a, rt, s->process, l, &process, e) < 0)
+		return -1;
+	process.std[0] = s->std_in;
+	process.std[1] = s->std_out;
+	process.std[2] = s->std_err;
+	process.preserve_fds = s->preserve_fds;
+	process.parent_death_signal = s->parent_death_signal;
+	process.flags = s->flags & ~(unsigned)CONTAINER_WAIT;
+	OCI_EACH(oci_namespace, ns, l->namespaces) {
+		int kind = plan_namespace_kind(ns->type);
+
+		if (kind == CLONE_NEWPID)
+			go.pid_ns_fd = s->pidfd;
+		else
+			child.join_flags |= kind;
+	}
+	/* A process that joins a frozen v1 cgroup would stop there for good, and we with it. */
+	if (s->cgroup && cgroup_is_frozen(&rt->cgroups, s->cgroup))
+		return err_set(e, ERR_STATE, "container %s is paused", s->id);
+	if (launch(&go, NULL, &p, e) < 0)
+		return -1;
+	*out = p;
+	return 0;
+}
+
+int container_cgroup_remove(const struct cgroup_layout *l, const char *cgroup, int wait_ms, struct err *e)
+{
+	/* Nothing in it: the common end. */
+	if (cgroup_remove(l, cgroup, 0, e) == 0)
+		return 0;
+	if (cgroup_kill(l, cgroup, e) < 0)
+		return -1;
+	return cgroup_remove(l, cgroup, wait_ms, e);
+}

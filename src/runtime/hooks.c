@@ -1,0 +1,39 @@
+#include "runtime/container.h"
+
+#include "base/call.h"
+#include "base/clock.h"
+#include "base/proc.h"
+#include "base/str.h"
+#include "spec/oci_state.h"
+
+static int run_one(const struct oci_hook *h, struct str state, struct err *e)
+{
+	char *const only_path[] = { h->path, NULL };
+	struct proc_spec spec = PROC_SPEC_INIT;
+	struct proc_output result;
+	auto_call call;
+	auto_buf out = BUF(4096), err_out = BUF(4096);
+
+	spec.file = h->path;
+	spec.argv = h->args && h->args[0] ? h->args : only_path;
+	spec.envp = h->env;
+	call_begin(&call, h->timeout ? clock_mono_ns() + *h->timeout * NS_PER_S : 0);
+	if (proc_run(&call, &spec, state, &out, &err_out, &result, e) < 0)
+		return err_in(e, "hook %s", h->path);
+	if (result.exit.code)
+		return err_set(e, ERR_SYSTEM, "hook %s: exit code %d: %.*s", h->path, result.exit.code,
+			       STR_ARG(str_trim(buf_str(&err_out))));
+	return 0;
+}
+
+int container_hooks_run(const struct json_vec *hooks, const struct oci_state *state, struct err *e)
+{
+	auto_buf text = BUF(1 << 20);
+
+	if (oci_state_write(&text, state, e) < 0)
+		return -1;
+	OCI_EACH(oci_hook, h, *hooks)
+		if (run_one(h, buf_str(&text), e) < 0)
+			return -1;
+	return 0;
+}

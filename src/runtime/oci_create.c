@@ -1,0 +1,268 @@
+#include "runtime/oci.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/opt.h"
+#include "base/proc.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct create_options {
+	const char *bundle, *console_socket, *pid_file;
+	bool detach, keep, no_pivot, no_new_keyring, no_subreaper;
+	int64_t preserve_fds;
+};
+
+int oci_runtime(struct oci_app *app, struct err *e)
+{
+	if (app->rt_open)
+		return 0;
+	if (runtime_open(&app->rt, 0, e) < 0)
+		return -1;
+	app->rt_open = true;
+	return 0;
+}
+
+int oci_bundle_load(struct oci_app *app, const char *bundle, struct oci_config *out, struct err *e)
+{
+	struct str text;
+	auto_fd int dir = fd_open(AT_FDCWD, bundle, O_PATH | O_DIRECTORY, e);
+
+	if (dir < 0)
+		return err_in(e, "bundle");
+	if (fs_read_file(&app->arena, dir, "config.json", OCI_CONFIG_MAX, &text, e) < 0)
+		return err_in(e, "bundle %s", bundle);
+	if (oci_config_read(&app->arena, text, out, e) < 0)
+		return err_in(e, "%s/config.json", bundle);
+	return 0;
+}
+
+/* "/a/b", a path relative to our default, or what --systemd-cgroup wants and we do not do yet. */
+static int cgroup_of(struct oci_app *app, const struct oci_config *c, const char *id, const char **out,
+		     struct err *e)
+{
+	const char *path = c->on_linux ? c->on_linux->cgroups_path : NULL;
+
+	if (app->systemd_cgroup)
+		return err_set(e, ERR_UNIMPLEMENTED, "--systemd-cgroup is not supported by this version");
+	if (str_is_empty(path))
+		path = arena_printf(&app->arena, "/%s", id);
+	return cgroup_path_clean(&app->arena, path, out, e);
+}
+
+static int write_pid_file(const char *path, pid_t pid, struct err *e)
+{
+	char text[16];
+
+	if (!path)
+		return 0;
+	(void)snprintf(text, sizeof(text), "%d", pid);
+	return fs_replace(AT_FDCWD, path, text, strlen(text), 0644, 0, e);
+}
+
+static int parse(struct oci_app *app, char *const *argv, bool run, struct create_options *o, const char **id,
+		 struct err *e)
+{
+	const struct opt opts[] = {
+		{ OPT_STR, 'b', "bundle", &o->bundle, "PATH", "the bundle's folder" },
+		{ OPT_STR, 0, "console-socket", &o->console_socket, "PATH", "receives the terminal" },
+		{ OPT_STR, 0, "pid-file", &o->pid_file, "PATH", "gets the process's number" },
+		{ OPT_FLAG, 0, "no-pivot", &o->no_pivot, NULL, "chroot instead of pivot_root" },
+		{ OPT_FLAG, 0, "no-new-keyring", &o->no_new_keyring, NULL, "keeps the session keyring" },
+		{ OPT_I64, 0, "preserve-fds", &o->preserve_fds, "N", "fds passed on" },
+		{ run ? OPT_FLAG : OPT_END, 'd', "detach", &o->detach, NULL, "does not wait" },
+		{ OPT_FLAG, 0, "keep", &o->keep, NULL, "does not delete at the end" },
+		{ OPT_FLAG, 0, "no-subreaper", &o->no_subreaper, NULL, "is no subreaper" },
+		{ 0 },
+	};
+	char **words;
+
+	if (opts_parse(&app->arena, opts, 0, argv, &words, e) < 0)
+		return -1;
+	if (strv_len(words) != 1)
+		return err_set(e, ERR_INVALID, "%s: exactly one container id is needed", argv[0]);
+	if (o->preserve_fds < 0 || o->preserve_fds > 1000)
+		return err_set(e, ERR_INVALID, "--preserve-fds: not a number of fds");
+	*id = words[0];
+	return 0;
+}
+
+struct making {
+	struct oci_app *app;
+	struct create_options o;
+	struct oci_config config;
+	struct oci_record record;
+	struct container_spec spec;
+	struct container_process process;
+};
+
+static int save(struct making *m, struct err *e)
+{
+	struct oci_record *r = &m->record;
+	char *created = arena_alloc(&m->app->arena, CLOCK_TEXT_MAX);
+
+	clock_format_rfc3339(clock_wall_ns(), created);
+	r->created = created;
+	r->pid = m->process.pid;
+	if (proc_start_time(r->pid, &r->start_ticks, e) < 0 || oci_record_save(m->app, r, e) < 0 ||
+	    write_pid_file(m->o.pid_file, r->pid, e) < 0)
+		return -1;
+	if (m->process.console_fd >= 0 && m->o.console_socket) {
+		if (oci_console_send(m->o.console_socket, m->process.console_fd, e) < 0)
+			return -1;
+		fd_close(&m->process.console_fd);
+	}
+	return 0;
+}
+
+static void give_up(struct making *m)
+{
+	struct err ignored;
+
+	if (m->process.pidfd >= 0) {
+		struct proc p = { m->process.pid, m->process.pidfd };
+
+		proc_kill_and_reap(&p);
+		(void)container_cgroup_remove(&m->app->rt.cgroups, m->spec.cgroup, 2000, &ignored);
+	}
+	container_process_close(&m->process);
+	(void)oci_record_drop(m->app, m->record.id, &ignored);
+}
+
+static int check_terminal(const struct making *m, bool foreground, struct err *e)
+{
+	bool terminal = m->config.process->terminal;
+
+	if (terminal && !m->o.console_socket && !foreground)
+		return err_set(e, ERR_INVALID, "cannot allocate tty if it is detached: --console-socket is needed");
+	if (!terminal && m->o.console_socket)
+		return err_set(e, ERR_INVALID, "--console-socket: process.terminal is false");
+	return 0;
+}
+
+/* Loads, checks, reserves the name and makes the process. */
+static int make(struct making *m, const char *id, bool foreground, struct err *e)
+{
+	struct oci_app *app = m->app;
+	const char *bundle = m->o.bundle ? m->o.bundle : ".";
+	char *absolute = realpath(bundle, NULL);
+
+	if (!absolute)
+		return err_sys(e, errno, "bundle %s", bundle);
+	m->record = (struct oci_record){ .oci_version = (char *)OCI_VERSION, .id = (char *)id,
+					 .bundle = arena_strdup(&app->arena, absolute), .owner = "" };
+	free(absolute);
+	if (oci_bundle_load(app, m->record.bundle, &m->config, e) < 0 || oci_config_validate(&m->config, e) < 0)
+		return -1;
+	if (check_terminal(m, foreground, e) < 0 || oci_runtime(app, e) < 0)
+		return -1;
+	m->record.annotations = m->config.annotations;
+	m->record.rootfs = m->config.root->path[0] == '/' ? m->config.root->path :
+			   path_join(&app->arena, m->record.bundle, m->config.root->path);
+	m->spec.id = id;
+	m->spec.bundle = m->record.bundle;
+	m->spec.config = &m->config;
+	m->spec.std_in = 0;
+	m->spec.std_out = 1;
+	m->spec.std_err = 2;
+	m->spec.preserve_fds = (unsigned)m->o.preserve_fds;
+	m->spec.flags |= (m->o.no_pivot ? CONTAINER_NO_PIVOT : 0) |
+			 (m->o.no_new_keyring ? CONTAINER_NO_KEYRING : 0);
+	if (cgroup_of(app, &m->config, id, &m->spec.cgroup, e) < 0 || oci_record_reserve(app, id, e) < 0)
+		return -1;
+	m->record.cgroup = (char *)m->spec.cgroup;
+	return 0;
+}
+
+static int open_fifo(struct making *m, struct err *e)
+{
+	const char *path = oci_record_path(m->app, m->record.id, "exec.fifo");
+
+	if (mkfifo(path, 0622) < 0)
+		return err_sys(e, errno, "make %s", path);
+	return fd_open(AT_FDCWD, path, O_PATH | O_NOFOLLOW, e);
+}
+
+int oci_create_command(struct oci_app *app, char *const *argv, struct err *e)
+{
+	struct making m = { .app = app, .spec = CONTAINER_SPEC_INIT, .process = { .pidfd = -1, .console_fd = -1,
+										   .start_fd = -1 } };
+	auto_fd int fifo = -1;
+	const char *id;
+
+	if (parse(app, argv, false, &m.o, &id, e) < 0 || make(&m, id, false, e) < 0)
+		return -1;
+	m.spec.flags |= CONTAINER_WAIT;
+	fifo = open_fifo(&m, e);
+	m.spec.exec_fifo_fd = fifo;
+	if (fifo < 0 || container_create(&app->rt, &app->arena, &m.spec, &m.process, e) < 0 || save(&m, e) < 0) {
+		give_up(&m);
+		return -1;
+	}
+	container_process_close(&m.process);
+	return 0;
+}
+
+int oci_run_command(struct oci_app *app, char *const *argv, struct err *e)
+{
+	struct making m = { .app = app, .spec = CONTAINER_SPEC_INIT, .process = { .pidfd = -1, .console_fd = -1,
+										   .start_fd = -1 } };
+	struct err ignored;
+	const char *id;
+	int code = 0;
+
+	if (parse(app, argv, true, &m.o, &id, e) < 0 || make(&m, id, !m.o.detach, e) < 0)
+		return -1;
+	if (!m.o.detach && !m.o.no_subreaper)
+		(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* orphans are reaped by our end at the latest */
+	if (container_create(&app->rt, &app->arena, &m.spec, &m.process, e) < 0 || save(&m, e) < 0) {
+		give_up(&m);
+		return -1;
+	}
+	if (m.o.detach) {
+		container_process_close(&m.process);
+		return 0;
+	}
+	if (oci_foreground(&m.process, m.process.console_fd, &code, e) < 0)
+		return -1;
+	container_process_close(&m.process);
+	if (m.o.keep)
+		return code;
+	if (container_cgroup_remove(&app->rt.cgroups, m.spec.cgroup, 2000, &ignored) < 0)
+		log_warn("%s", ignored.msg);
+	(void)oci_record_drop(app, id, &ignored);
+	return code;
+}
+
+int oci_start_command(struct oci_app *app, char *const *argv, struct err *e)
+{
+	auto_fd int pidfd = -1, fifo = -1;
+	struct oci_record r;
+	const char *path;
+	char byte;
+
+	if (!argv[1] || argv[2])
+		return err_set(e, ERR_INVALID, "start: exactly one container id is needed");
+	if (oci_record_load(app, argv[1], &r, e) < 0)
+		return -1;
+	if (oci_record_status(app, &r, &pidfd) != OCI_CREATED)
+		return err_set(e, ERR_STATE, "cannot start a container that is not in the created state: %s", argv[1]);
+	path = oci_record_path(app, argv[1], "exec.fifo");
+	fifo = fd_open(AT_FDCWD, path, O_RDONLY, e);
+	if (fifo < 0)
+		return -1;
+	if (read(fifo, &byte, 1) != 1)
+		return err_set(e, ERR_STATE, "container %s ended before its start", argv[1]);
+	return unlink(path) < 0 ? err_sys(e, errno, "remove %s", path) : 0;
+}

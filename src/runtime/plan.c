@@ -1,0 +1,277 @@
+#include "runtime/plan.h"
+
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+int plan_namespace_kind(const char *type)
+{
+	static const struct {
+		const char *type;
+		int kind;
+	} known[] = {
+		{ "pid", CLONE_NEWPID }, { "network", CLONE_NEWNET }, { "mount", CLONE_NEWNS },
+		{ "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS }, { "user", CLONE_NEWUSER },
+		{ "cgroup", CLONE_NEWCGROUP }, { "time", 0x80 /* CLONE_NEWTIME */ },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (streq(known[i].type, type))
+			return known[i].kind;
+	return 0;
+}
+
+void plan_close(struct plan *p)
+{
+	for (size_t i = 0; i < p->nopened; i++)
+		fd_close(&p->opened[i]);
+	p->nopened = 0;
+}
+
+/* --- namespaces ----------------------------------------------------------------------------------- */
+
+static int open_namespace(struct plan *p, const char *path, int kind, int *out, struct err *e)
+{
+	int fd = fd_open(AT_FDCWD, path, O_RDONLY, e), found;
+
+	if (fd < 0)
+		return err_in(e, "linux.namespaces");
+	found = ioctl(fd, NS_GET_NSTYPE);
+	if (found != kind) {
+		fd_close(&fd);
+		return err_set(e, ERR_INVALID, "linux.namespaces: %s is not a namespace of the wanted kind", path);
+	}
+	p->opened[p->nopened++] = fd;
+	*out = fd;
+	return 0;
+}
+
+static int plan_namespace(struct plan *p, const struct container_spec *s, const struct oci_namespace *ns,
+			  struct err *e)
+{
+	int kind = plan_namespace_kind(ns->type), fd = -1;
+	const struct container_ns *given = NULL;
+
+	if (kind == CLONE_NEWUSER || kind == 0x80)
+		return err_set(e, ERR_UNIMPLEMENTED, "linux.namespaces: %s namespaces are not supported by this version",
+			       ns->type);
+	for (size_t i = 0; i < s->nns; i++)
+		if (s->ns[i].kind == kind)
+			given = &s->ns[i];
+	if (given && given->fd == CONTAINER_NS_MINE)
+		return 0;
+	if (!given && str_is_empty(ns->path)) {
+		if (kind == CLONE_NEWCGROUP)
+			p->new_cgroup_ns = true; /* after the cgroups are joined, to have them as its root */
+		else
+			p->clone_flags |= (unsigned)kind;
+		p->new_net_ns |= kind == CLONE_NEWNET;
+		return 0;
+	}
+	if (kind == CLONE_NEWNS)
+		return err_set(e, ERR_UNIMPLEMENTED, "linux.namespaces: a container cannot join a mount namespace");
+	if (given)
+		fd = given->fd;
+	else if (open_namespace(p, ns->path, kind, &fd, e) < 0)
+		return -1;
+	if (kind == CLONE_NEWPID)
+		p->pid_ns_fd = fd;
+	else
+		p->joins[p->njoins++] = (struct plan_join){ kind, fd };
+	return 0;
+}
+
+static int plan_namespaces(struct plan *p, const struct container_spec *s, struct err *e)
+{
+	OCI_EACH(oci_namespace, ns, s->config->on_linux->namespaces)
+		if (plan_namespace(p, s, ns, e) < 0)
+			return -1;
+	if (!(p->clone_flags & CLONE_NEWNS))
+		return err_set(e, ERR_INVALID, "linux.namespaces: a container needs a mount namespace of its own");
+	return 0;
+}
+
+/* --- mounts --------------------------------------------------------------------------------------- */
+
+static int plan_mount(struct arena *a, const struct container_spec *s, const struct oci_mount *m,
+		      struct plan_mount *out, struct err *e)
+{
+	uint32_t index = (uint32_t)(m - (const struct oci_mount *)s->config->mounts.p);
+	struct plan_mount p = { .fd = -1, .source = m->source, .type = m->type };
+
+	p.destination = path_clean(a, m->destination);
+	mount_options_parse(a, m->options, &p.o);
+	for (size_t i = 0; i < s->nmount_fds; i++)
+		if (s->mount_fds[i].index == index)
+			p.fd = s->mount_fds[i].fd;
+	p.kind = PLAN_NEW;
+	if (p.o.bind || p.fd >= 0 || (m->type && streq(m->type, "bind")))
+		p.kind = PLAN_BIND;
+	else if (m->type && (streq(m->type, "cgroup") || streq(m->type, "cgroup2")))
+		p.kind = PLAN_CGROUP;
+	if (p.o.idmap || m->uid_mappings.count || m->gid_mappings.count)
+		return err_set(e, ERR_UNIMPLEMENTED, "mounts: %s: idmapped mounts are not supported by this version",
+			       m->destination);
+	if (p.o.copy_up)
+		return err_set(e, ERR_UNIMPLEMENTED, "mounts: %s: tmpcopyup is not supported by this version",
+			       m->destination);
+	if (p.kind == PLAN_BIND && p.fd < 0 && str_is_empty(m->source))
+		return err_set(e, ERR_INVALID, "mounts: %s: a bind mount needs a source", m->destination);
+	if (p.kind == PLAN_NEW && str_is_empty(m->type))
+		return err_set(e, ERR_INVALID, "mounts: %s: the type is missing", m->destination);
+	if (p.kind == PLAN_BIND && p.fd < 0 && m->source[0] != '/')
+		p.source = path_join(a, s->bundle, m->source);
+	if (!p.source)
+		p.source = m->type;
+	p.data = p.o.data;
+	p.on_folder_only = p.kind == PLAN_NEW && (streq(m->type, "proc") || streq(m->type, "sysfs"));
+	if (p.kind == PLAN_NEW && s->config->on_linux->mount_label && *s->config->on_linux->mount_label &&
+	    access("/sys/fs/selinux/enforce", F_OK) == 0 && !p.on_folder_only)
+		p.data = arena_printf(a, "%s%scontext=\"%s\"", p.data ? p.data : "", p.data ? "," : "",
+				      s->config->on_linux->mount_label);
+	*out = p;
+	return 0;
+}
+
+static int plan_mounts(struct arena *a, struct plan *p, const struct container_spec *s, struct err *e)
+{
+	const struct json_vec *v = &s->config->mounts;
+	struct plan_mount *mounts = arena_newn0(a, struct plan_mount, v->count + 1);
+
+	p->make_dev = true;
+	OCI_EACH(oci_mount, m, *v) {
+		struct plan_mount *to = &mounts[p->nmounts++];
+
+		if (plan_mount(a, s, m, to, e) < 0)
+			return -1;
+		/* A whole /dev that somebody else keeps: nothing of ours is made in it. */
+		if (streq(to->destination, "/dev") && to->kind == PLAN_BIND)
+			p->make_dev = false;
+	}
+	p->mounts = mounts;
+	return 0;
+}
+
+/* --- devices -------------------------------------------------------------------------------------- */
+
+static void plan_device(struct plan_device *list, size_t *n, const struct plan_device *d)
+{
+	for (size_t i = 0; i < *n; i++)
+		if (streq(list[i].path, d->path)) {
+			list[i] = *d; /* the document's own over the default */
+			return;
+		}
+	list[(*n)++] = *d;
+}
+
+static unsigned device_kind(const char *type)
+{
+	switch (type[0]) {
+	case 'b':
+		return S_IFBLK;
+	case 'p':
+		return S_IFIFO;
+	default:
+		return S_IFCHR;
+	}
+}
+
+static void plan_devices(struct arena *a, struct plan *p, const struct oci_linux *l)
+{
+	static const struct {
+		const char *path;
+		unsigned major, minor;
+	} defaults[] = {
+		{ "/dev/null", 1, 3 }, { "/dev/zero", 1, 5 }, { "/dev/full", 1, 7 }, { "/dev/random", 1, 8 },
+		{ "/dev/urandom", 1, 9 }, { "/dev/tty", 5, 0 },
+	};
+	struct plan_device *list = arena_newn0(a, struct plan_device, ARRAY_SIZE(defaults) + l->devices.count);
+
+	for (size_t i = 0; p->make_dev && i < ARRAY_SIZE(defaults); i++)
+		list[p->ndevices++] = (struct plan_device){ defaults[i].path, S_IFCHR | 0666,
+							    makedev(defaults[i].major, defaults[i].minor), 0, 0 };
+	OCI_EACH(oci_device, d, l->devices) {
+		struct plan_device one = {
+			.path = path_clean(a, d->path),
+			.mode = device_kind(d->type) | (d->file_mode ? *d->file_mode & 07777 : 0666),
+			.dev = makedev((unsigned)d->major, (unsigned)d->minor),
+			.uid = d->uid ? *d->uid : 0,
+			.gid = d->gid ? *d->gid : 0,
+		};
+
+		plan_device(list, &p->ndevices, &one);
+	}
+	p->devices = list;
+}
+
+/* --- all ------------------------------------------------------------------------------------------ */
+
+static int refuse_unsupported(const struct oci_linux *l, struct err *e)
+{
+	const char *what = l->intel_rdt ? "intelRdt" : l->net_devices && l->net_devices->count ? "netDevices" :
+			   l->memory_policy ? "memoryPolicy" : l->time_offsets ? "timeOffsets" : NULL;
+
+	if (what)
+		return err_set(e, ERR_UNIMPLEMENTED, "linux.%s is not supported by this version", what);
+	return 0;
+}
+
+static int plan_fill(struct arena *a, const struct runtime *rt, const struct container_spec *s, struct plan *p,
+		     struct err *e)
+{
+	const struct oci_config *c = s->config;
+	const struct oci_linux *l = c->on_linux;
+
+	if (refuse_unsupported(l, e) < 0 || plan_namespaces(p, s, e) < 0 || plan_mounts(a, p, s, e) < 0)
+		return -1;
+	plan_devices(a, p, l);
+	p->propagation = MS_SLAVE;
+	p->propagation_tree = true;
+	if (!str_is_empty(l->rootfs_propagation) &&
+	    mount_propagation_parse(l->rootfs_propagation, &p->propagation, &p->propagation_tree, e) < 0)
+		return err_in(e, "linux.rootfsPropagation");
+	if (s->root_fd < 0)
+		p->root_path = c->root->path[0] == '/' ? c->root->path : path_join(a, s->bundle, c->root->path);
+	if (plan_process_make(a, rt, c->process, l, &p->process, e) < 0)
+		return -1;
+	p->process.std[0] = s->std_in;
+	p->process.std[1] = s->std_out;
+	p->process.std[2] = s->std_err;
+	p->process.preserve_fds = s->preserve_fds;
+	p->process.parent_death_signal = s->parent_death_signal;
+	p->process.flags = s->flags;
+	return 0;
+}
+
+int plan_make(struct arena *a, const struct runtime *rt, const struct container_spec *s, struct plan *out,
+	      struct err *e)
+{
+	const struct oci_config *c = s->config;
+	struct plan p;
+
+	if (!c->on_linux || !c->root || !c->process)
+		return err_set(e, ERR_INVALID, "config.json: root, process or linux is missing");
+	p = (struct plan){
+		.hostname = str_is_empty(c->hostname) ? NULL : c->hostname,
+		.domainname = str_is_empty(c->domainname) ? NULL : c->domainname,
+		.pid_ns_fd = -1, .root_fd = s->root_fd, .root_readonly = c->root->readonly,
+		.masked = c->on_linux->masked_paths, .readonly = c->on_linux->readonly_paths,
+		.sysctl = &c->on_linux->sysctl,
+	};
+	if (plan_fill(a, rt, s, &p, e) < 0) {
+		plan_close(&p);
+		return -1;
+	}
+	*out = p;
+	return 0;
+}

@@ -1,0 +1,99 @@
+/* What the child has to do, worked out by its parent: every name looked up, every option parsed, every
+ * wish that cannot be fulfilled refused, so that the child only makes system calls. In the arena. */
+#ifndef KNARR_RUNTIME_PLAN_H
+#define KNARR_RUNTIME_PLAN_H
+
+#include "kernel/caps.h"
+#include "kernel/mount.h"
+#include "kernel/seccomp.h"
+#include "runtime/container.h"
+
+#include <sys/resource.h>
+
+enum plan_mount_kind { PLAN_NEW, PLAN_BIND, PLAN_CGROUP };
+struct plan_mount {
+	enum plan_mount_kind kind;
+	const char *destination, *source, *type;
+	struct mount_options o;
+	const char *data;
+	int fd;                         /* the source, detached; -1: by path */
+	bool on_folder_only;            /* proc, sysfs: never through a link */
+};
+
+struct plan_device {
+	const char *path;
+	unsigned mode;                  /* with its S_IF kind */
+	uint64_t dev;
+	uint32_t uid, gid;
+};
+
+struct plan_rlimit {
+	int resource;
+	struct rlimit limit;
+};
+
+struct plan_process {
+	char *const *args, *const *env;
+	const char *cwd, *path;         /* PATH of the environment */
+	uint32_t uid, gid, umask;
+	const uint32_t *gids;
+	size_t ngids;
+	struct caps caps;
+	uint64_t own_bounding;
+	bool no_new_privs, terminal;
+	struct oci_console_size *console_size;
+	struct seccomp_filter filter;   /* count 0: none */
+	unsigned filter_flags;
+	const struct plan_rlimit *rlimits;
+	size_t nrlimits;
+	const int32_t *oom_score_adj;
+	const char *apparmor, *selinux;
+	const struct oci_scheduler *scheduler;
+	int scheduler_policy;
+	uint64_t scheduler_flags;
+	int io_priority;                /* ioprio_set's value, -1: leave */
+	long personality;               /* -1: leave */
+	int parent_death_signal;
+	int std[3];
+	unsigned preserve_fds, flags;
+};
+
+struct plan_join {
+	int kind, fd;
+};
+enum { PLAN_JOINS_MAX = 8 };
+
+struct plan {
+	const char *hostname, *domainname;
+	unsigned clone_flags;           /* the new namespaces, CLONE_NEWNS among them */
+	bool new_cgroup_ns, new_net_ns;
+	struct plan_join joins[PLAN_JOINS_MAX];
+	size_t njoins;
+	int pid_ns_fd;                  /* joined by the parent around the clone; -1: none */
+	int opened[PLAN_JOINS_MAX];     /* fds of ours, to close */
+	size_t nopened;
+	const char *root_path;          /* NULL: root_fd */
+	int root_fd;
+	bool root_readonly, make_dev;
+	unsigned long propagation;
+	bool propagation_tree;
+	const struct plan_mount *mounts;
+	size_t nmounts;
+	const struct plan_device *devices;
+	size_t ndevices;
+	char *const *masked, *const *readonly;
+	const struct json_map *sysctl;
+	struct plan_process process;
+};
+
+int plan_make(struct arena *a, const struct runtime *rt, const struct container_spec *s, struct plan *out,
+	      struct err *e);
+void plan_close(struct plan *p); /* the fds it opened */
+int plan_process_make(struct arena *a, const struct runtime *rt, const struct oci_process *p,
+		      const struct oci_linux *l, struct plan_process *out, struct err *e);
+int plan_seccomp(struct arena *a, const struct oci_seccomp *s, struct seccomp_filter *out, unsigned *flags,
+		 struct err *e);
+/* CLONE_NEWNET of "network"; 0: unknown. */
+int plan_namespace_kind(const char *type);
+
+#endif

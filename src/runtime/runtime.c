@@ -1,0 +1,131 @@
+#include "runtime/container.h"
+
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/str.h"
+#include "kernel/caps.h"
+#include "kernel/mount.h"
+#include "runtime/stack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+static int open_proc(struct err *e)
+{
+	auto_fd int fd = fd_open(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, e);
+	struct statfs st;
+
+	if (fd < 0)
+		return -1;
+	if (fstatfs(fd, &st) < 0 || st.f_type != PROC_SUPER_MAGIC)
+		return err_set(e, ERR_NOT_FOUND, "/proc is no procfs");
+	return fd_take(&fd);
+}
+
+static int open_null(struct err *e)
+{
+	auto_fd int fd = fd_open(AT_FDCWD, "/dev/null", O_RDWR, e);
+	struct stat st;
+
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+		return err_set(e, ERR_INVALID, "/dev/null is not the null device");
+	return fd_take(&fd);
+}
+
+/* One tmpfs hides the masked paths of all containers: clones of its "dir" and its "file". Cloning a
+ * part of a detached mount needs Linux 6.15; before that each container makes its own. */
+static int make_mask(void)
+{
+	static const char *const options[] = { "size=4k", "nr_inodes=4", "mode=755", NULL };
+	auto_fd int fd = -1, file = -1, probe = -1;
+	struct err ignored;
+
+	fd = mount_detached("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &ignored);
+	if (fd < 0 || mkdirat(fd, "dir", 0555) < 0)
+		return -1;
+	file = openat(fd, "file", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+	fd_close(&file);
+	if (mount_change(fd, MOUNT_ATTR_RDONLY, 0, false, &ignored) < 0)
+		return -1;
+	probe = mount_clone(fd, "file", false, &ignored);
+	return probe < 0 ? -1 : fd_take(&fd);
+}
+
+static int open_all(struct runtime *rt, struct err *e)
+{
+	if (cgroup_layout_open(&rt->cgroups, e) < 0)
+		return -1;
+	rt->proc_fd = open_proc(e);
+	if (rt->proc_fd < 0)
+		return -1;
+	rt->pidns_fd = fd_open(rt->proc_fd, "self/ns/pid", O_RDONLY, e);
+	if (rt->pidns_fd < 0)
+		return -1;
+	rt->null_fd = open_null(e);
+	if (rt->null_fd < 0)
+		return -1;
+	rt->mask_fd = make_mask();
+	return caps_own_bounding(rt->proc_fd, &rt->own_bounding, e);
+}
+
+int runtime_open(struct runtime *rt, unsigned flags, struct err *e)
+{
+	struct runtime r = { .proc_fd = -1, .pidns_fd = -1, .mask_fd = -1, .null_fd = -1, .flags = flags };
+
+	/* Before anything enters a container's pid namespace: nobody in there may read our memory or our
+	 * fds (CVE-2016-9962). */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_sys(e, errno, "become non-dumpable");
+	r.stack = mmap(NULL, RUNTIME_STACK_BYTES, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+	if (r.stack == MAP_FAILED)
+		return err_sys(e, errno, "map a stack");
+	if (open_all(&r, e) < 0) {
+		runtime_close(&r);
+		return -1;
+	}
+	*rt = r;
+	return 0;
+}
+
+void runtime_close(struct runtime *rt)
+{
+	cgroup_layout_close(&rt->cgroups);
+	fd_close(&rt->proc_fd);
+	fd_close(&rt->pidns_fd);
+	fd_close(&rt->mask_fd);
+	fd_close(&rt->null_fd);
+	if (rt->stack)
+		(void)munmap(rt->stack, RUNTIME_STACK_BYTES);
+	rt->stack = NULL;
+}
+
+int runtime_self_protect(char *const *argv, char *const *envp, struct err *e)
+{
+	auto_fd int fd = -1, self = fd_open(AT_FDCWD, "/proc/self/exe", O_PATH, e);
+	struct statvfs st;
+
+	if (self < 0)
+		return -1;
+	if (fstatvfs(self, &st) < 0)
+		return err_sys(e, errno, "stat our own program");
+	if (st.f_flag & ST_RDONLY)
+		return 0;
+	fd = mount_clone(AT_FDCWD, "/proc/self/exe", false, e);
+	if (fd < 0 || mount_change(fd, MOUNT_ATTR_RDONLY, 0, false, e) < 0)
+		return err_in(e, "clone our own program read-only");
+	(void)syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH);
+	return err_sys(e, errno, "execute our own program's clone");
+}
