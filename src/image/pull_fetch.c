@@ -327,7 +327,8 @@ static int verify(struct fetch *f, size_t host, struct err *e)
 	if (streq(text, f->digest))
 		return 0;
 	f->discard = true;
-	if (host != SIZE_MAX)
+	/* Where part of it came from an earlier fetch, nobody knows whose bytes are wrong. */
+	if (host != SIZE_MAX && f->resumed == 0)
 		registry_host_is_bad(&f->p->registry, host);
 	return err_set(e, ERR_DATA_LOSS, "%s: what %s sent has the digest %s", f->digest,
 		       host == SIZE_MAX ? "an earlier fetch left" : f->p->registry.hosts[host].host->authority,
