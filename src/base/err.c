@@ -61,7 +61,7 @@ static enum err_kind kind_of_errno(int errnum)
 	}
 }
 
-int err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
+int (err_set)(struct err *e, enum err_kind kind, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -73,7 +73,7 @@ int err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
 	return -1;
 }
 
-int err_sys(struct err *e, int errnum, const char *fmt, ...)
+int (err_sys)(struct err *e, int errnum, const char *fmt, ...)
 {
 	va_list ap;
 	size_t len;
@@ -88,7 +88,7 @@ int err_sys(struct err *e, int errnum, const char *fmt, ...)
 	return -1;
 }
 
-int err_in(struct err *e, const char *fmt, ...)
+int (err_in)(struct err *e, const char *fmt, ...)
 {
 	char context[ERR_MSG_MAX];
 	va_list ap;
@@ -108,7 +108,7 @@ int err_in(struct err *e, const char *fmt, ...)
 	return -1;
 }
 
-int err_kind_to(struct err *e, enum err_kind kind)
+int (err_kind_to)(struct err *e, enum err_kind kind)
 {
 	e->kind = kind;
 	return -1;

@@ -59,6 +59,13 @@ int err_in(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Changes the kind and keeps the text. Returns -1. */
 int err_kind_to(struct err *e, enum err_kind kind);
 
+/* The compiler is told that these return -1: else it fears for every out-parameter of a function
+ * that ends with one of them. */
+#define err_set(...) __extension__({ (void)err_set(__VA_ARGS__); -1; })
+#define err_sys(...) __extension__({ (void)err_sys(__VA_ARGS__); -1; })
+#define err_in(...) __extension__({ (void)err_in(__VA_ARGS__); -1; })
+#define err_kind_to(...) __extension__({ (void)err_kind_to(__VA_ARGS__); -1; })
+
 void err_clear(struct err *e);
 const char *err_kind_name(enum err_kind kind);
 int err_grpc_code(enum err_kind kind);

@@ -218,7 +218,7 @@ static size_t leases(struct world *w, const char *network)
 static int add(struct world *w, struct net_request *r, struct net_result *out, struct err *e)
 {
 	auto_call c = { 0 };
-	struct net_result got;
+	struct net_result got = { 0 };
 
 	call_begin(&c, 0);
 	if (net_add(w->net, &c, r, &got, e) < 0)
@@ -249,7 +249,7 @@ TEST(a_pod_is_reached_by_address_and_by_host_port)
 	struct net_request r = { .pod_id = "kntest-pod-1", .netns_path = pod_netns_new(w, "ns1"), .namespace_ = "d",
 				 .name = "n", .uid = "u", .ports = &port, .nports = 1, .ingress_bits = 100000000,
 				 .egress_bits = 100000000 };
-	struct net_result got;
+	struct net_result got = { 0 };
 	struct err e;
 	pid_t server;
 
@@ -278,7 +278,7 @@ TEST(the_address_is_given_back_when_the_namespace_is_gone)
 	struct world *w = world_new(CHAIN);
 	struct net_request r = { .pod_id = "kntest-pod-2", .netns_path = pod_netns_new(w, "ns2"), .namespace_ = "d",
 				 .name = "n", .uid = "u" };
-	struct net_result got;
+	struct net_result got = { 0 };
 	struct err e;
 
 	assert_ok(add(w, &r, &got, &e), e);
@@ -295,7 +295,7 @@ TEST(a_failed_add_gives_the_address_back)
 				    "{\"type\":\"tuning\",\"sysctl\":{\"net.ipv4.no_such_key\":\"1\"}}]}");
 	struct net_request r = { .pod_id = "kntest-pod-3", .netns_path = pod_netns_new(w, "ns3"), .namespace_ = "d",
 				 .name = "n", .uid = "u" };
-	struct net_result got;
+	struct net_result got = { 0 };
 	struct err e;
 
 	assert_err(add(w, &r, &got, &e), e, ERR_SYSTEM, "CNI plugin tuning, ADD of network kntest");
@@ -312,7 +312,7 @@ TEST(the_built_in_default_works)
 	struct net_settings s = { path_join(&w->a, w->dir, "conf"), w->bin_dirs,
 				  net_default_conflist(&a, "kntest1", "10.214.0.0/24"), 30 * NS_PER_S };
 	struct net_request r = { .pod_id = "kntest-pod-4", .namespace_ = "d", .name = "n", .uid = "u" };
-	struct net_result got;
+	struct net_result got = { 0 };
 	struct err e;
 	pid_t server;
 
@@ -350,7 +350,7 @@ TEST(our_own_share_is_small)
 				 .name = "n", .uid = "u" };
 	char *env[] = { (char *)"CNI_COMMAND=ADD", NULL }, *argv[] = { (char *)"nothing", NULL };
 	int64_t adds[ROUNDS], dels[ROUNDS], alone[ROUNDS];
-	struct net_result got;
+	struct net_result got = { 0 };
 	struct err e;
 
 	char *self = realpath("/proc/self/exe", NULL);
