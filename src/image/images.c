@@ -614,7 +614,7 @@ static int mount_point_of(int fd, struct arena *a, char **out, struct err *e)
 int image_usage_of(struct images *im, struct arena *a, struct image_usage *out, struct err *e)
 {
 	uint64_t blob_bytes, blob_inodes, layer_bytes, layer_inodes;
-	char *mount_point;
+	char *mount_point = NULL;
 
 	if (mount_point_of(im->root_fd, a, &mount_point, e) < 0)
 		return -1;
