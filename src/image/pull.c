@@ -190,7 +190,7 @@ int image_pull(struct images *im, struct call *c, const struct image_pull_reques
 	static const struct image_auth anonymous;
 	const struct image_auth *k = r->auth ? r->auth : &anonymous;
 	struct pulls *ps = im->pulls;
-	struct flight *f;
+	struct flight *f = NULL;
 	struct ref ref;
 	int result;
 
