@@ -93,16 +93,17 @@ static CRI_T(RuntimeCondition) *condition(struct arena *a, const char *type, int
 	return out;
 }
 
-static CRI_T(RuntimeStatus) *conditions(const struct cri *cri, struct arena *a)
+static CRI_T(RuntimeStatus) *conditions(const struct rpc_context *ctx, struct arena *a)
 {
 	CRI_T(RuntimeStatus) *out = CRI_NEW(a, runtime_status);
+	const struct cri *cri = cri_of(ctx);
 	struct err why;
 	int rc;
 
 	out->conditions = CRI_NEWV(a, 2);
 	rc = pods_runtime_ready(cri->pods, &why);
 	out->conditions[out->n_conditions++] = condition(a, "RuntimeReady", rc, "RuntimeNotReady", &why);
-	rc = net_ready(cri->net, &why);
+	rc = ctx->owner == RPC_OWNER_KUBELET ? net_configured(cri->net, &why) : net_ready(cri->net, &why);
 	out->conditions[out->n_conditions++] = condition(a, "NetworkReady", rc, "NetworkPluginNotReady", &why);
 	return out;
 }
@@ -150,7 +151,7 @@ CRI_METHOD(status)
 	size_t n = strv_len(handlers);
 
 	(void)e;
-	out->status = conditions(cri, &c->arena);
+	out->status = conditions(ctx, &c->arena);
 	out->runtime_handlers = CRI_NEWV(&c->arena, n);
 	for (size_t i = 0; i < n; i++)
 		out->runtime_handlers[out->n_runtime_handlers++] = handler_out(&c->arena, handlers[i]);

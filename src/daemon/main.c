@@ -68,8 +68,13 @@ static void *open_rooms(void *arg)
 
 static int make_folders(const struct config *c, struct err *e)
 {
-	if (fs_mkdirs(AT_FDCWD, c->root, 0711, e) < 0 || fs_mkdirs(AT_FDCWD, c->run, 0711, e) < 0)
-		return -1;
+	auto_arena a = { 0 };
+	const char *const folders[] = { c->root, c->run, path_join(&a, c->socket, ".."),
+					path_join(&a, c->user_socket, "..") };
+
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
+		if (fs_mkdirs(AT_FDCWD, path_clean(&a, folders[i]), 0711, e) < 0)
+			return -1;
 	return 0;
 }
 

@@ -134,7 +134,7 @@ static void choose_locked(struct conf_dir *d, const struct look *l)
 	}
 	if (!d->text.p && d->fallback) {
 		d->text = str_of(d->fallback);
-		d->source = "the built-in default";
+		d->source = CONF_DIR_DEFAULT;
 	}
 	if (l->error && l->error != ENOENT)
 		(void)err_sys(&d->why_none, l->error, "CNI configuration folder %s", d->path);

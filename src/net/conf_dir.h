@@ -7,6 +7,8 @@
 #include "base/thread.h"
 #include "spec/cni_conf.h"
 
+#define CONF_DIR_DEFAULT "the built-in default" /* the source of the fallback */
+
 struct conf_dir {
 	const char *path, *fallback; /* must live as long as this; fallback: a conflist's text or NULL */
 	struct lock lock;            /* guards what follows */

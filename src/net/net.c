@@ -266,6 +266,19 @@ static int has_none_yet(struct net *n, struct arena *a, const char *pod_id, stru
 	return 0;
 }
 
+/* The network in use, as net_ready() and net_configured() see it. */
+static int conf_of(struct net *n, struct arena *a, const struct net_request *r, struct cni_conf *conf,
+		   struct err *e)
+{
+	const char *source;
+
+	if (conf_dir_load(&n->confs, a, conf, &source, e) < 0)
+		return -1;
+	if (r->configured_only && streq(source, CONF_DIR_DEFAULT))
+		return err_set(e, ERR_UNAVAILABLE, "no CNI configuration in %s", n->confs.path);
+	return 0;
+}
+
 int net_add(struct net *n, struct call *c, const struct net_request *r, struct net_result *out, struct err *e)
 {
 	struct attachment t = { .version = ATTACHMENT_VERSION, .state = ATTACHMENT_ADDING,
@@ -273,7 +286,7 @@ int net_add(struct net *n, struct call *c, const struct net_request *r, struct n
 	struct cni_result result;
 	struct cni_conf conf;
 
-	if (conf_dir_load(&n->confs, &c->arena, &conf, NULL, e) < 0 ||
+	if (conf_of(n, &c->arena, r, &conf, e) < 0 ||
 	    plugins_are_there(n, &c->arena, &conf, e) < 0 || has_none_yet(n, &c->arena, r->pod_id, e) < 0 ||
 	    args_of(&c->arena, r, &t.args, e) < 0 || capabilities_of(&c->arena, r, &t.capabilities, e) < 0)
 		return -1;
@@ -336,14 +349,24 @@ int net_result_of(struct net *n, struct arena *a, const char *pod_id, struct net
 	return err_set(e, ERR_NOT_FOUND, "pod %s has no network", pod_id);
 }
 
-int net_ready(struct net *n, struct err *e)
+static int ready_for(struct net *n, const struct net_request *r, struct err *e)
 {
 	auto_arena a = { 0 };
 	struct cni_conf conf;
 
-	if (conf_dir_load(&n->confs, &a, &conf, NULL, e) < 0)
+	if (conf_of(n, &a, r, &conf, e) < 0)
 		return -1;
 	return plugins_are_there(n, &a, &conf, e);
+}
+
+int net_ready(struct net *n, struct err *e)
+{
+	return ready_for(n, &(struct net_request){ .configured_only = false }, e);
+}
+
+int net_configured(struct net *n, struct err *e)
+{
+	return ready_for(n, &(struct net_request){ .configured_only = true }, e);
 }
 
 struct pods {

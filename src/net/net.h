@@ -37,6 +37,7 @@ struct net_request {
 	const struct net_port *ports;
 	size_t nports;
 	uint64_t ingress_bits, egress_bits; /* per second; 0: unlimited (kubernetes.io/ingress-bandwidth) */
+	bool configured_only;        /* the built-in default will not do: kubelet's pods wait for the cluster's own */
 	const char *cgroup_path;     /* the pod's cgroup parent, for the cgroupPath capability; may be NULL */
 	char *const *dns_servers, *const *dns_searches, *const *dns_options;
 };
@@ -61,6 +62,9 @@ int net_result_of(struct net *n, struct arena *a, const char *pod_id, struct net
 /* NetworkReady: 0 while a valid network is configured (and its plugins exist), else -1 with a
  * sentence for the node's condition. Does not block. */
 int net_ready(struct net *n, struct err *e);
+/* The same, where the built-in default does not count: a node that joins a cluster must not be Ready
+ * before the cluster's network has come. */
+int net_configured(struct net *n, struct err *e);
 
 /* The pod IDs that still have an attachment recorded (recovery ends those of unknown pods),
  * NULL-terminated. */

@@ -356,6 +356,7 @@ static struct net_request net_request_of(struct arena *a, const struct pod *p)
 		.nports = c->ports.count,
 		.ingress_bits = bandwidth(p, "kubernetes.io/ingress-bandwidth"),
 		.egress_bits = bandwidth(p, "kubernetes.io/egress-bandwidth"),
+		.configured_only = p->owner == POD_OWNER_KUBELET,
 		.cgroup_path = c->cgroup_parent, .dns_servers = c->dns_servers,
 		.dns_searches = c->dns_searches, .dns_options = c->dns_options,
 	};

@@ -323,6 +323,7 @@ TEST(the_default_is_used_where_nothing_is_configured)
 	w->fallback = net_default_conflist(&w->a, "knarr0", "10.88.0.0/16");
 	world_open(w);
 	assert_ok(net_ready(w->net, &e), e);
+	assert_err(net_configured(w->net, &e), e, ERR_UNAVAILABLE, "no CNI configuration in");
 	assert_ok(add(w, NULL, &e), e);
 	assert_non_null(strstr(text_of(w, "stdin.bridge.ADD"), "\"subnet\":\"10.88.0.0/16\""));
 	world_end(w);
