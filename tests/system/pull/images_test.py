@@ -228,6 +228,19 @@ class Faults(Case):
         self.assertEqual(said, [f"ok {self.one.id}"])
         self.is_whole(self.one)
 
+    @unittest.skipIf(os.geteuid() != 0, "mounting a small file system needs root")
+    def test_a_full_disk(self):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", self.root], check=True)
+        try:
+            said, there = self.run_driver(f"{self.front.address}/a/one:1")
+            self.assertRegex(said[0], "^error exhausted: .*No space left")
+            self.assertEqual(there, [])
+            subprocess.run(["mount", "-o", "remount,size=40m", self.root], check=True)
+            said, there = self.run_driver(f"{self.front.address}/a/one:1")
+            self.assertEqual(said, [f"ok {self.one.id}"])
+        finally:
+            subprocess.run(["umount", self.root], check=True)
+
     def test_no_program_there(self):
         run = subprocess.run([DRIVER, "--root", self.root, "--libexec", "/nonexistent", f"{self.front.address}/a/one:1"],
                              capture_output=True, text=True, timeout=30)
