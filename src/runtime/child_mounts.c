@@ -36,9 +36,44 @@ static int place_try(const struct child *c, const char *path, bool through_links
 	return (int)fd;
 }
 
+enum { DANGLING_MAX = 8 };
+static int make_folders_in(const struct child *c, const char *path, unsigned mode, int depth, struct err *e);
+
+/* A link in the image whose target is not there yet: the target is made, inside the root. */
+static int make_link_target(const struct child *c, int above, const char *parent, const char *part, int depth,
+			    struct err *e)
+{
+	char target[PATH_MAX], path[PATH_MAX];
+	ssize_t n = readlinkat(above, path_base(part), target, sizeof(target) - 1);
+	int len;
+
+	if (n < 0 || depth == DANGLING_MAX)
+		return err_sys(e, n < 0 ? errno : ELOOP, "make %s in the container", part);
+	target[n] = '\0';
+	len = target[0] == '/' ? snprintf(path, sizeof(path), "%s", target) :
+	      snprintf(path, sizeof(path), "%s/%s", parent, target);
+	if (len < 0 || (size_t)len >= sizeof(path))
+		return err_set(e, ERR_INVALID, "make %s in the container: its link is too long", part);
+	return make_folders_in(c, path, 0755, depth + 1, e);
+}
+
+static int make_folder(const struct child *c, const char *parent, const char *part, unsigned mode, int depth,
+		       struct err *e)
+{
+	auto_fd int above = place_try(c, parent, true);
+
+	if (above < 0)
+		return err_sys(e, errno, "open %s in the container", parent);
+	if (mkdirat(above, path_base(part), mode) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return err_sys(e, errno, "make %s in the container", part);
+	return make_link_target(c, above, parent, part, depth, e);
+}
+
 /* mkdir -p inside the root. Each parent is resolved anew from the root, so links in the image are
  * followed as the container would, and never out of it. */
-static int make_folders(const struct child *c, const char *path, unsigned mode, struct err *e)
+static int make_folders_in(const struct child *c, const char *path, unsigned mode, int depth, struct err *e)
 {
 	char part[PATH_MAX], parent[PATH_MAX] = "/";
 	size_t n = strlen(path);
@@ -53,17 +88,18 @@ static int make_folders(const struct child *c, const char *path, unsigned mode, 
 		memcpy(part, path, i);
 		part[i] = '\0';
 		dir = place_try(c, part, true);
-		if (dir < 0) {
-			auto_fd int above = errno == ENOENT ? place_try(c, parent, true) : -1;
-
-			if (above < 0)
-				return err_sys(e, errno, "open %s in the container", part);
-			if (mkdirat(above, path_base(part), mode) < 0 && errno != EEXIST)
-				return err_sys(e, errno, "make %s in the container", part);
-		}
+		if (dir < 0 && errno != ENOENT)
+			return err_sys(e, errno, "open %s in the container", part);
+		if (dir < 0 && make_folder(c, parent, part, mode, depth, e) < 0)
+			return -1;
 		memcpy(parent, part, i + 1);
 	}
 	return 0;
+}
+
+static int make_folders(const struct child *c, const char *path, unsigned mode, struct err *e)
+{
+	return make_folders_in(c, path, mode, 0, e);
 }
 
 static int parent_of(const struct child *c, const char *path, struct err *e)

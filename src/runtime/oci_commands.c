@@ -63,7 +63,7 @@ int oci_state_command(struct oci_app *app, char *const *argv, struct err *e)
 	auto_buf b = BUF(1 << 20);
 	struct oci_record r;
 	struct oci_report out;
-	const char *id;
+	const char *id = NULL;
 
 	if (one_id(argv + 1, "state", &id, e) < 0 || oci_record_load(app, id, &r, e) < 0)
 		return -1;
@@ -133,7 +133,7 @@ int oci_list_command(struct oci_app *app, char *const *argv, struct err *e)
 
 int oci_ps_command(struct oci_app *app, char *const *argv, struct err *e)
 {
-	const char *format = "table", *id;
+	const char *format = "table", *id = NULL;
 	const struct opt opts[] = { { OPT_STR, 'f', "format", &format, "FORMAT", "table or json" }, { 0 } };
 	struct oci_record r;
 	char **words;
@@ -228,7 +228,7 @@ int oci_delete_command(struct oci_app *app, char *const *argv, struct err *e)
 	auto_fd int pidfd = -1;
 	enum oci_status status;
 	struct oci_record r;
-	const char *id;
+	const char *id = NULL;
 	char **words;
 
 	if (opts_parse(&app->arena, opts, 0, argv, &words, e) < 0 || one_id(words, "delete", &id, e) < 0)
@@ -277,7 +277,7 @@ int oci_pause_command(struct oci_app *app, char *const *argv, struct err *e)
 {
 	enum oci_status status;
 	struct oci_record r;
-	const char *id;
+	const char *id = NULL;
 
 	if (one_id(argv + 1, "pause", &id, e) < 0 || load_running(app, id, &r, &status, e) < 0)
 		return -1;
@@ -290,7 +290,7 @@ int oci_resume_command(struct oci_app *app, char *const *argv, struct err *e)
 {
 	enum oci_status status;
 	struct oci_record r;
-	const char *id;
+	const char *id = NULL;
 
 	if (one_id(argv + 1, "resume", &id, e) < 0 || load_running(app, id, &r, &status, e) < 0)
 		return -1;
@@ -301,7 +301,7 @@ int oci_resume_command(struct oci_app *app, char *const *argv, struct err *e)
 
 int oci_update_command(struct oci_app *app, char *const *argv, struct err *e)
 {
-	const char *file = NULL, *cpus = NULL, *mems = NULL, *id;
+	const char *file = NULL, *cpus = NULL, *mems = NULL, *id = NULL;
 	int64_t memory = 0, swap = 0, reservation = 0, quota = 0, period = 0, shares = 0, pids = 0;
 	uint64_t u_period, u_shares;
 	const struct opt opts[] = {

@@ -199,7 +199,7 @@ int oci_create_command(struct oci_app *app, char *const *argv, struct err *e)
 	struct making m = { .app = app, .spec = CONTAINER_SPEC_INIT, .process = { .pidfd = -1, .console_fd = -1,
 										   .start_fd = -1 } };
 	auto_fd int fifo = -1;
-	const char *id;
+	const char *id = NULL;
 
 	if (parse(app, argv, false, &m.o, &id, e) < 0 || make(&m, id, false, e) < 0)
 		return -1;
@@ -219,7 +219,7 @@ int oci_run_command(struct oci_app *app, char *const *argv, struct err *e)
 	struct making m = { .app = app, .spec = CONTAINER_SPEC_INIT, .process = { .pidfd = -1, .console_fd = -1,
 										   .start_fd = -1 } };
 	struct err ignored;
-	const char *id;
+	const char *id = NULL;
 	int code = 0;
 
 	if (parse(app, argv, true, &m.o, &id, e) < 0 || make(&m, id, !m.o.detach, e) < 0)
