@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/proc.h"
 #include "cri.pb-c.h"
 #include "knarr.pb-c.h"
 #include "spec/ref.h"
@@ -352,6 +353,23 @@ static int container_config(struct cli *cli, const struct run_options *o, Runtim
 
 /* --- the run itself ----------------------------------------------------------------------------------- */
 
+/* "PID" of the container's first process, from the status' info; "0" once it has exited. */
+static char *container_pid(struct cli *cli, const Runtime__V1__ContainerStatusResponse *status)
+{
+	for (size_t i = 0; i < status->n_info; i++) {
+		struct json *info;
+		struct err ignored;
+		const struct json *pid;
+
+		if (json_parse(cli->a, str_of(status->info[i]->value), &info, &ignored) < 0)
+			continue;
+		pid = json_get(info, "pid");
+		if (pid && pid->type == JSON_NUMBER)
+			return str_dup(cli->a, pid->text);
+	}
+	return "0";
+}
+
 struct running {
 	const char *pod_id, *container_id;
 };
@@ -499,6 +517,44 @@ static int name_is_free(struct cli *cli, const char *name, struct err *e)
 	return 0;
 }
 
+/* -d --rm: no daemon needs to run meanwhile, so a `knarr rm` of our own waits for the exit, by pidfd. */
+static int remove_later(struct cli *cli, const struct running *r, struct err *e)
+{
+	Runtime__V1__ContainerStatusRequest in = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
+	Runtime__V1__ContainerStatusResponse *status;
+	char *argv[9], *pid;
+	struct proc_spec spec = PROC_SPEC_INIT;
+	struct proc proc;
+	size_t n = 0;
+
+	in.container_id = (char *)r->container_id;
+	in.verbose = true;
+	if (CRI_RUNTIME(cli->client, cli->call, ContainerStatus, container_status, &in, &status, e) < 0)
+		return -1;
+	pid = container_pid(cli, status);
+	argv[n++] = "knarr";
+	if (cli->settings.socket) {
+		argv[n++] = "--socket";
+		argv[n++] = (char *)cli->settings.socket;
+	}
+	if (cli->settings.config) {
+		argv[n++] = "--config";
+		argv[n++] = (char *)cli->settings.config;
+	}
+	argv[n++] = "rm";
+	argv[n++] = arena_printf(cli->a, "--after-exit=%s", pid);
+	argv[n++] = (char *)r->container_id;
+	argv[n] = NULL;
+	spec.file = "/proc/self/exe";
+	spec.argv = argv;
+	spec.envp = environ;
+	spec.flags = PROC_NEW_SESSION;
+	if (proc_spawn(&spec, &proc, e) < 0)
+		return err_in(e, "--rm");
+	fd_close(&proc.pidfd);
+	return 0;
+}
+
 static int run_attended(struct cli *cli, const struct run_options *o, const struct running *r, int signal_fd,
 			struct err *e)
 {
@@ -538,7 +594,7 @@ int verb_run(struct cli *cli, char *const *argv, struct err *e)
 	}
 	if (o.detach) {
 		puts(r.container_id);
-		return 0;
+		return o.auto_remove ? remove_later(cli, &r, e) : 0;
 	}
 	return run_attended(cli, &o, &r, signal_fd, e);
 }

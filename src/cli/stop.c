@@ -1,6 +1,8 @@
 #include "cli/cli.h"
 
 #include "base/clock.h"
+#include "base/fd.h"
+#include "base/proc.h"
 #include "cri.pb-c.h"
 
 #include <stdio.h>
@@ -52,12 +54,39 @@ int verb_stop(struct cli *cli, char *const *argv, struct err *e)
 	return 0;
 }
 
+/* Sleeps until the process has ended. A pid that is gone, or was taken by another since, has. */
+static int wait_for_exit(struct cli *cli, int64_t pid, struct err *e)
+{
+	auto_fd int pidfd = pid > 0 ? proc_pidfd_open((pid_t)pid, e) : -1;
+
+	if (pidfd < 0)
+		return pid <= 0 || e->kind == ERR_NOT_FOUND ? 0 : -1;
+	return io_wait(cli->call, pidfd, POLLIN, e) < 0 ? -1 : 0;
+}
+
+/* Removal after the exit: knarr-pod's record of it comes a moment later than the end of the process. */
+static int remove_exited(struct cli *cli, const char *id, int64_t pid, struct err *e)
+{
+	struct waited end;
+	struct waiter *w;
+	struct found found;
+	int rc;
+
+	if (wait_for_exit(cli, pid, e) < 0 || cli_find(cli, id, &found, e) < 0 ||
+	    waiter_start(cli, found.id, &w, e) < 0)
+		return e->kind == ERR_NOT_FOUND ? 0 : -1;
+	rc = waiter_result(w, cli->call, &end, e);
+	waiter_end(w);
+	return rc < 0 ? -1 : pod_remove(cli, found.pod_id, e);
+}
+
 int verb_rm(struct cli *cli, char *const *argv, struct err *e)
 {
-	bool force = false, if_exited = false;
+	bool force = false;
+	int64_t after_exit_pid = -1;
 	const struct opt opts[] = {
 		{ OPT_FLAG, 'f', "force", &force, NULL, "Kill it first where it runs; absent is fine" },
-		{ OPT_FLAG, 0, "if-exited", &if_exited, NULL, "Leave it where it runs (run --rm ends with this)" },
+		{ OPT_I64, 0, "after-exit", &after_exit_pid, "PID", "Wait for this process' end first (run -d --rm does)" },
 		{ 0 },
 	};
 	struct found found;
@@ -68,14 +97,14 @@ int verb_rm(struct cli *cli, char *const *argv, struct err *e)
 		return rc < 0 ? -1 : 0;
 	if (!words[0])
 		return err_set(e, ERR_INVALID, "knarr rm: which container?");
+	if (after_exit_pid >= 0)
+		return remove_exited(cli, words[0], after_exit_pid, e);
 	for (; *words; words++) {
 		if (cli_find(cli, *words, &found, e) < 0) {
-			if ((force || if_exited) && e->kind == ERR_NOT_FOUND)
+			if (force && e->kind == ERR_NOT_FOUND)
 				continue;
 			return -1;
 		}
-		if (found.state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING && if_exited)
-			continue;
 		if (found.state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING && !force)
 			return err_set(e, ERR_STATE, "container %s is running: stop it first, or knarr rm -f", *words);
 		if (pod_remove(cli, found.pod_id, e) < 0)

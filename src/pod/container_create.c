@@ -20,11 +20,16 @@ static int check_config(const struct container_config *c, struct err *e)
 	return 0;
 }
 
+/* kubelet says where its logs lie, and removes them itself; a user's lie with the pod and go with it. */
 static const char *log_path_of(struct arena *a, const struct pod *p, const struct container_config *c)
 {
-	if (str_is_empty(c->log_path) || str_is_empty(p->config->log_directory))
+	const char *folder = p->config->log_directory;
+
+	if (str_is_empty(c->log_path) || (str_is_empty(folder) && p->owner != POD_OWNER_USER))
 		return NULL;
-	return path_join(a, p->config->log_directory, c->log_path);
+	if (str_is_empty(folder))
+		folder = arena_printf(a, "%s/pods/%s/logs", p->all->settings.root, p->id);
+	return path_join(a, folder, c->log_path);
 }
 
 static int container_wished(struct pod *p, const struct container_config *config, const char *image_id,

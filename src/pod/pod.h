@@ -30,6 +30,9 @@ enum pod_owner {
 	POD_OWNER_COUNT
 };
 
+/* An annotation that a user's pod may have: "none" leaves its network namespace with lo alone. */
+#define POD_ANNOTATION_NETWORK "io.knarr.network"
+
 struct pod_settings {
 	const char *root, *run;      /* "/var/lib/knarr", "/run/knarr" */
 	const char *netns_dir;       /* "/run/netns" */

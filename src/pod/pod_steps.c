@@ -38,9 +38,17 @@ const char *pod_cgroup_path(struct arena *a, const struct pod *p)
 	return arena_printf(a, "%s%s%s", parent, *parent ? "/" : "", p->id);
 }
 
-static bool wants_network(const struct pod *p)
+static bool has_own_netns(const struct pod *p)
 {
 	return p->config->namespaces.network != CONFIG_NS_NODE;
+}
+
+/* CRI has no word for a namespace with nothing in it but lo, which a user may wish (--network none). */
+static bool wants_network(const struct pod *p)
+{
+	const char *wish = json_map_get(&p->config->annotations, POD_ANNOTATION_NETWORK);
+
+	return has_own_netns(p) && !(p->owner == POD_OWNER_USER && streq_null(wish, "none"));
 }
 
 static int open_folder(int base, const char *id, int *fd, struct err *e)
@@ -155,7 +163,7 @@ static unsigned namespaces_of(const struct pod *p)
 	const struct config_namespaces *ns = &p->config->namespaces;
 	unsigned all = 0;
 
-	if (wants_network(p))
+	if (has_own_netns(p))
 		all |= MONITOR_NS_NET | MONITOR_NS_UTS;
 	if (ns->ipc == CONFIG_NS_POD)
 		all |= MONITOR_NS_IPC;
@@ -202,7 +210,7 @@ static int monitor_act(void *ctx, struct err *e)
 	struct monitor_pod_spec spec = {
 		.pod_id = p->id, .run_dirfd = p->run_dirfd, .state_dirfd = p->state_dirfd,
 		.namespaces = namespaces_of(p), .cgroup = p->all->settings.monitor_cgroup,
-		.hostname = !wants_network(p) || !p->config->hostname ? "" : p->config->hostname,
+		.hostname = !has_own_netns(p) || !p->config->hostname ? "" : p->config->hostname,
 		.oom_score_adj = -999,
 	};
 	struct monitor_started s;
