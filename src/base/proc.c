@@ -29,7 +29,7 @@ struct child {
 
 /* The child leaves by exec, never by return: what AddressSanitizer had noted of its frames would stay
  * with the addresses, and be found by the next child whose stack lies there. */
-#define CHILD_STACK __attribute__((no_sanitize("address")))
+#define CHILD_STACK __attribute__((no_sanitize("address"), no_sanitize("thread")))
 
 CHILD_STACK static int child_fail(struct child *c, const char *what)
 {
@@ -47,7 +47,8 @@ CHILD_STACK static void child_fds(struct child *c)
 	int highest = 2;
 
 	for (int i = 0; i < 3; i++) {
-		int from = std[i] >= 0 ? std[i] : open("/dev/null", O_RDWR | O_CLOEXEC);
+		/* The bare call: ThreadSanitizer would take the fd for one of the parent's. */
+		int from = std[i] >= 0 ? std[i] : (int)syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
 
 		parked[i] = from < 0 ? -1 : fcntl(from, F_DUPFD_CLOEXEC, FD_PARK);
 		if (parked[i] < 0)
@@ -106,6 +107,13 @@ CHILD_STACK static int child_main(void *arg)
 		(void)syscall(SYS_execveat, s->exec_fd, "", s->argv, envp, AT_EMPTY_PATH);
 	return child_fail(c, "exec");
 }
+
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer takes clone() for a fork and lets the child ignore locks from then on; the child has
+ * our memory, so we would ignore them too. */
+int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
+#define clone __clone
+#endif
 
 static int spawn_on_stack(struct proc_spec *spec, char *stack, struct proc *out, struct err *e)
 {
