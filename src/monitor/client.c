@@ -355,7 +355,9 @@ static int output_read(struct call *c, struct answer *a, unsigned fd_tag, unsign
 	char *bytes;
 
 	if (fd < 0) {
-		*out = message_bytes(&a->m, bytes_tag); /* in the call's arena, as the answer is */
+		struct str small = message_bytes(&a->m, bytes_tag);
+
+		*out = (struct str){ arena_strndup(&c->arena, small.p, small.len), small.len };
 		return 0;
 	}
 	if (n > (size_t)INT32_MAX)

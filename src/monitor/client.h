@@ -159,7 +159,7 @@ struct monitor_exec_result {
 	int exit_code;             /* 128 + signal when killed */
 	bool timed_out;            /* its whole process tree was killed at the timeout */
 	bool cut;                  /* more output than output_max_bytes */
-	struct str out, err;       /* in the call's arena */
+	struct str out, err;       /* in the call's arena, a NUL after each */
 };
 /* Runs a command in a running container and waits for it. When the call ends first, the exec's
  * process tree is killed. ERR_NOT_FOUND: the container, or the program in it (the text says which);

@@ -41,7 +41,7 @@ static int signals_open(struct pod *p, struct err *e)
 
 static int begin(struct pod *p, struct err *e)
 {
-	p->listen = p->state_dir = p->signals = p->own_pidns = p->pod_pidns = -1;
+	p->listen = p->state_dir = p->signals = p->pod_pidns = -1;
 	for (size_t i = 0; i < CONNS_MAX; i++)
 		p->conns[i].fd = -1;
 	p->scratch = scratch;

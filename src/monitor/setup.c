@@ -135,7 +135,7 @@ static int namespaces_make(struct pod *p, const char *hostname, struct err *e)
 
 /* PID 1 of the pod's PID namespace: reaps what others leave, and ends with its parent. It holds no
  * fd, and nobody inside may look into it. */
-NORETURN static void init_main(pid_t parent)
+NORETURN static void init_main(void)
 {
 	sigset_t set;
 
@@ -143,7 +143,6 @@ NORETURN static void init_main(pid_t parent)
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	(void)prctl(PR_SET_NAME, "knarr-init");
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	(void)parent; /* a parent that died before this is caught by the end of its pipe: see below */
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	for (;;) {
@@ -158,50 +157,51 @@ NORETURN static void init_main(pid_t parent)
 static int init_start(struct pod *p, struct err *e)
 {
 	struct clone_args args = { .flags = CLONE_NEWPID, .exit_signal = SIGCHLD };
-	pid_t parent = getpid();
 	char path[64];
 	long pid;
 
-	p->own_pidns = fd_open(AT_FDCWD, "/proc/self/ns/pid", O_RDONLY, e);
-	if (p->own_pidns < 0)
-		return -1;
 	pid = syscall(SYS_clone3, &args, sizeof(args));
 	if (pid < 0)
 		return err_sys(e, errno, "make the PID namespace of pod %s", p->id);
 	if (pid == 0)
-		init_main(parent);
+		init_main();
 	p->init_pid = (pid_t)pid;
 	(void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", p->init_pid);
 	p->pod_pidns = fd_open(AT_FDCWD, path, O_RDONLY, e);
 	return p->pod_pidns < 0 ? -1 : 0;
 }
 
+enum { SETUP_LEAN = BIT(0) }; /* TAG_FLAGS */
+
 /* --- SETUP --------------------------------------------------------------------------------------------- */
 
 /* knarrd's view of the cgroup hierarchies, with our own fds: this mount namespace has none of them. */
-static int cgroups_take(struct pod *p, struct request *r, struct err *e)
+static int runtime_take(struct pod *p, struct request *r, struct err *e)
 {
 	struct str layout = message_bytes(&r->m, TAG_CGROUP_LAYOUT), rest = r->m.fields;
+	unsigned flags = message_number(&r->m, TAG_FLAGS, 0) & SETUP_LEAN ? RUNTIME_LEAN : 0;
+	struct cgroup_layout cgroups;
 	struct message_field f;
 	size_t n = 0;
 
-	if (layout.len != sizeof(p->runtime.cgroups))
+	if (layout.len != sizeof(cgroups))
 		return err_set(e, ERR_INVALID, "SETUP with a cgroup layout of %zu bytes", layout.len);
-	memcpy(&p->runtime.cgroups, layout.p, layout.len);
-	if (p->runtime.cgroups.nh > CGROUP_HIERARCHY_MAX)
-		return err_set(e, ERR_INVALID, "SETUP with %zu cgroup hierarchies", p->runtime.cgroups.nh);
+	memcpy(&cgroups, layout.p, layout.len);
+	if (cgroups.nh > CGROUP_HIERARCHY_MAX)
+		return err_set(e, ERR_INVALID, "SETUP with %zu cgroup hierarchies", cgroups.nh);
 	for (size_t i = 0; i < CGROUP_HIERARCHY_MAX; i++)
-		p->runtime.cgroups.h[i].root_fd = -1;
+		cgroups.h[i].root_fd = -1;
 	while (message_next(&rest, &f)) {
 		if (f.tag != TAG_CGROUP_ROOT_FD)
 			continue;
-		if (n == p->runtime.cgroups.nh)
+		if (n == cgroups.nh)
 			return err_set(e, ERR_INVALID, "SETUP with too many cgroup hierarchies");
-		if (request_take_fd(r, f.number, &p->runtime.cgroups.h[n++].root_fd, e) < 0)
+		if (request_take_fd(r, f.number, &cgroups.h[n++].root_fd, e) < 0)
 			return -1;
 	}
-	return n == p->runtime.cgroups.nh ? 0 : err_set(e, ERR_INVALID, "SETUP with %zu cgroup hierarchies of %zu",
-						n, p->runtime.cgroups.nh);
+	if (n != cgroups.nh)
+		return err_set(e, ERR_INVALID, "SETUP with %zu cgroup hierarchies of %zu", n, cgroups.nh);
+	return runtime_open_with(&p->runtime, &cgroups, flags, e);
 }
 
 static void oom_score_set(int64_t score)
@@ -263,7 +263,7 @@ static int setup_steps(struct pod *p, struct request *r, struct err *e)
 	p->namespaces = (unsigned)message_number(&r->m, TAG_NAMESPACES, 0);
 	if (request_need_fd(r, TAG_LISTEN_FD, "socket", &p->listen, e) < 0 ||
 	    request_need_fd(r, TAG_STATE_DIR_FD, "state folder", &p->state_dir, e) < 0 ||
-	    cgroups_take(p, r, e) < 0)
+	    runtime_take(p, r, e) < 0)
 		return -1;
 	if (*cgroup && cgroup_join_self(&p->runtime.cgroups, cgroup, NULL, 0, e) < 0)
 		return -1;

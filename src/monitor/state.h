@@ -195,7 +195,7 @@ struct pod {
 	int state_dir;
 	unsigned namespaces;            /* enum monitor_ns */
 	pid_t init_pid;                 /* 0: none */
-	int own_pidns, pod_pidns;       /* for children of the shared PID namespace; -1: none */
+	int pod_pidns;                  /* the shared PID namespace; -1: none */
 	struct runtime runtime;         /* with the cgroup hierarchies */
 	char *scratch;                  /* SCRATCH_BYTES */
 	bool scratch_used;

@@ -1,0 +1,850 @@
+/* The real knarr-pod, driven through its client as knarrd does it: root, cgroups and busybox-static
+ * needed. KNARR_POD names the program. Everything lives in a folder, cgroups and processes of its own. */
+#include "monitor/client.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "kernel/cgroup.h"
+#include "monitor/ask.h"
+
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PID_OWN, PID_POD, PID_HOST };
+
+struct world {
+	struct cgroup_layout cgroups;
+	struct monitor_program program;
+	struct monitor_started pod;
+	char dir[64], parent[64];
+	int top, run, state, events;
+	struct call call;
+};
+
+static void check(int rc, const struct err *e, const char *what)
+{
+	if (rc < 0)
+		fail_msg("%s: %s", what, e->msg);
+}
+#define OK(expr) check((expr), &e, #expr)
+
+static void busybox_install(int root)
+{
+	static const char *const applets[] = { "sh", "cat", "echo", "sleep", "true", "false", "kill", "head",
+					       "dd", "ps", "hostname", "tail", "tr", "yes", "ls", "seq" };
+	struct err e;
+	char bytes[65536];
+	auto_fd int from = fd_open(AT_FDCWD, "/bin/busybox", O_RDONLY, &e), to = -1;
+	ssize_t n;
+
+	OK(fs_mkdirs(root, "bin", 0755, &e));
+	OK(fs_mkdirs(root, "proc", 0755, &e));
+	OK(fs_mkdirs(root, "dev", 0755, &e));
+	OK(fs_mkdirs(root, "sys", 0755, &e));
+	OK(fs_mkdirs(root, "tmp", 0777, &e));
+	OK(to = fd_create(root, "bin/busybox", O_WRONLY | O_CREAT, 0755, &e));
+	while ((n = read(from, bytes, sizeof(bytes))) > 0)
+		OK(fd_write_all(to, bytes, (size_t)n, &e));
+	for (size_t i = 0; i < ARRAY_SIZE(applets); i++) {
+		char name[64];
+
+		(void)snprintf(name, sizeof(name), "bin/%s", applets[i]);
+		assert_int_equal(symlinkat("busybox", root, name), 0);
+	}
+}
+
+static struct world *world_new(void)
+{
+	static int worlds;
+	struct world *w = calloc(1, sizeof(*w));
+	auto_fd int root = -1;
+	struct err e;
+
+	assert_non_null(w);
+	call_begin(&w->call, clock_mono_ns() + 60 * NS_PER_S);
+	strcpy(w->dir, "/tmp/knarr-test-XXXXXX");
+	assert_non_null(mkdtemp(w->dir));
+	assert_int_equal(chmod(w->dir, 0755), 0);
+	(void)snprintf(w->parent, sizeof(w->parent), "knarr-test-%d-%d", getpid(), ++worlds);
+	OK(w->top = fd_open(AT_FDCWD, w->dir, O_RDONLY | O_DIRECTORY, &e));
+	OK(fs_mkdirs(w->top, "run", 0700, &e));
+	OK(fs_mkdirs(w->top, "state", 0700, &e));
+	OK(fs_mkdirs(w->top, "root", 0755, &e));
+	OK(w->run = fd_open(w->top, "run", O_RDONLY | O_DIRECTORY, &e));
+	OK(w->state = fd_open(w->top, "state", O_RDONLY | O_DIRECTORY, &e));
+	OK(root = fd_open(w->top, "root", O_RDONLY | O_DIRECTORY, &e));
+	busybox_install(root);
+	OK(cgroup_layout_open(&w->cgroups, &e));
+	OK(monitor_program_open(getenv("KNARR_POD"), &w->cgroups, &w->program, &e));
+	w->events = -1;
+	return w;
+}
+
+static void pod_start(struct world *w, unsigned namespaces)
+{
+	char cgroup[80];
+	struct monitor_pod_spec spec = {
+		.pod_id = "testpod",
+		.run_dirfd = w->run,
+		.state_dirfd = w->state,
+		.namespaces = namespaces,
+		.hostname = "test-host",
+		.cgroup = cgroup,
+	};
+	struct err e;
+
+	(void)snprintf(cgroup, sizeof(cgroup), "%s/monitors", w->parent);
+	OK(monitor_start(&w->call, &w->program, &spec, &w->pod, &e));
+	OK(monitor_subscribe(&w->call, w->run, &w->events, &e));
+}
+
+static void reap(struct world *w)
+{
+	struct proc_exit x;
+	struct err e;
+
+	OK(proc_wait(&w->call, &(struct proc){ w->pod.monitor.pid, w->pod.pidfd }, &x, &e));
+}
+
+static void pod_close(struct world *w)
+{
+	fd_close(&w->pod.pidfd);
+	fd_close(&w->pod.netns_fd);
+	fd_close(&w->pod.ipcns_fd);
+	fd_close(&w->pod.utsns_fd);
+	fd_close(&w->pod.pidns_fd);
+	fd_close(&w->events);
+}
+
+static void pod_end(struct world *w)
+{
+	struct err e;
+
+	OK(monitor_shutdown(&w->call, w->run, &e));
+	reap(w);
+	pod_close(w);
+}
+
+/* Nothing is left: no process in the cgroups, no folder, no file. */
+static void world_free(struct world *w)
+{
+	char cgroup[128];
+	struct err e;
+
+	(void)snprintf(cgroup, sizeof(cgroup), "%s/c", w->parent);
+	assert_false(cgroup_is_populated(&w->cgroups, cgroup));
+	for (int i = 0; i < 200; i++) {
+		char one[160];
+
+		(void)snprintf(one, sizeof(one), "%s/c%d", cgroup, i);
+		if (cgroup_exists(&w->cgroups, one))
+			fail_msg("cgroup %s is left", one);
+	}
+	OK(cgroup_remove(&w->cgroups, w->parent, 2000, &e));
+	monitor_program_close(&w->program);
+	cgroup_layout_close(&w->cgroups);
+	fd_close(&w->run);
+	fd_close(&w->state);
+	OK(fs_remove_tree(w->top, "run", &e));
+	OK(fs_remove_tree(w->top, "state", &e));
+	OK(fs_remove_tree(w->top, "root", &e));
+	OK(fs_remove_tree(w->top, "log", &e));
+	fd_close(&w->top);
+	assert_int_equal(rmdir(w->dir), 0);
+	call_end(&w->call);
+	free(w);
+}
+
+struct wish {
+	const char *id, *script;
+	int pid;
+	long long memory;
+	bool tty, no_log, direct; /* direct: the script is the program's path */
+};
+
+static int config_memfd(struct world *w, const struct wish *x)
+{
+	char pidns[128] = "", memory[200] = "", command[2000], text[6000];
+	struct err e;
+	int fd;
+
+	if (x->pid == PID_OWN)
+		(void)snprintf(pidns, sizeof(pidns), "{\"type\":\"pid\"},");
+	if (x->pid == PID_POD)
+		(void)snprintf(pidns, sizeof(pidns), "{\"type\":\"pid\",\"path\":\"/proc/%d/ns/pid\"},",
+			       w->pod.init_pid);
+	if (x->memory)
+		(void)snprintf(memory, sizeof(memory), ",\"resources\":{\"memory\":{\"limit\":%lld}}", x->memory);
+	if (x->direct)
+		(void)snprintf(command, sizeof(command), "[\"%s\"]", x->script);
+	else
+		(void)snprintf(command, sizeof(command), "[\"/bin/sh\",\"-c\",\"%s\"]", x->script);
+	(void)snprintf(text, sizeof(text),
+		       "{\"ociVersion\":\"1.0.2\",\"process\":{\"terminal\":%s,\"user\":{\"uid\":0,\"gid\":0},"
+		       "\"args\":%s,\"env\":[\"PATH=/bin\"],\"cwd\":\"/\",\"noNewPrivileges\":true,"
+		       "\"capabilities\":{\"bounding\":[\"CAP_KILL\"],\"effective\":[\"CAP_KILL\"],"
+		       "\"permitted\":[\"CAP_KILL\"]}},"
+		       "\"root\":{\"path\":\"rootfs\"},\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\","
+		       "\"source\":\"proc\"},{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\","
+		       "\"options\":[\"nosuid\",\"mode=755\"]},{\"destination\":\"/dev/pts\",\"type\":\"devpts\","
+		       "\"source\":\"devpts\",\"options\":[\"nosuid\",\"noexec\",\"newinstance\","
+		       "\"ptmxmode=0666\",\"mode=0620\"]}],"
+		       "\"linux\":{\"cgroupsPath\":\"/%s/c/%s\",\"namespaces\":[%s"
+		       "{\"type\":\"ipc\",\"path\":\"/proc/%d/ns/ipc\"},{\"type\":\"uts\",\"path\":\"/proc/%d/ns/uts\"},"
+		       "{\"type\":\"network\",\"path\":\"/proc/%d/ns/net\"},{\"type\":\"mount\"}]%s}}",
+		       x->tty ? "true" : "false", command, w->parent, x->id, pidns, w->pod.monitor.pid,
+		       w->pod.monitor.pid, w->pod.monitor.pid, memory);
+	OK(fd = fd_memfd("config.json", text, strlen(text), &e));
+	return fd;
+}
+
+static int log_open(struct world *w, const char *id)
+{
+	char path[200];
+	struct err e;
+	int fd;
+
+	OK(fs_mkdirs(w->top, "log", 0755, &e));
+	(void)snprintf(path, sizeof(path), "log/%s", id);
+	OK(fd = fd_create(w->top, path, O_WRONLY | O_APPEND | O_CREAT, 0640, &e));
+	return fd;
+}
+
+static int try_start(struct world *w, const struct wish *x, struct monitor_process *out, struct err *err)
+{
+	auto_fd int config = config_memfd(w, x), log = -1, root = -1;
+	struct monitor_start_request r = { .container_id = x->id, .bundle_path = w->dir, .tty = x->tty };
+
+	if (!x->no_log)
+		log = log_open(w, x->id);
+	root = (int)syscall(SYS_open_tree, w->top, "root", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	assert_true(root >= 0);
+	r.config_fd = config;
+	r.root_fd = root;
+	r.log_fd = log;
+	return monitor_container_start(&w->call, w->run, &r, out, err);
+}
+
+static struct monitor_process start(struct world *w, struct wish x)
+{
+	struct monitor_process process;
+	struct err e;
+
+	OK(try_start(w, &x, &process, &e));
+	assert_true(process.pid > 0);
+	assert_true(process.started_wall_ns > 0);
+	return process;
+}
+
+static struct monitor_exit wait_exit(struct world *w, const char *id)
+{
+	struct monitor_event ev;
+	struct monitor_exit read_back;
+	struct err e;
+	int rc;
+
+	OK(io_wait(&w->call, w->events, POLLIN, &e));
+	OK(rc = monitor_event_read(&w->call.arena, w->events, &ev, &e));
+	assert_int_equal(rc, 1);
+	assert_string_equal(ev.container_id, id);
+	OK(monitor_exit_read(&w->call.arena, w->state, id, &read_back, &e)); /* durable before it is told */
+	assert_int_equal(read_back.code, ev.exit.code);
+	assert_int_equal(read_back.finished_wall_ns, ev.exit.finished_wall_ns);
+	assert_true(ev.exit.finished_wall_ns >= ev.exit.started_wall_ns);
+	return ev.exit;
+}
+
+static const char *log_text(struct world *w, const char *id)
+{
+	char path[200];
+	struct err e;
+	struct str text;
+
+	(void)snprintf(path, sizeof(path), "log/%s", id);
+	OK(fs_read_file(&w->call.arena, w->top, path, 1 << 24, &text, &e));
+	return text.p;
+}
+
+static void assert_log_has(struct world *w, const char *id, const char *what)
+{
+	const char *text = log_text(w, id);
+
+	if (!strstr(text, what))
+		fail_msg("the log of %s has no \"%s\" but:\n%s", id, what, text);
+}
+
+static struct monitor_exec_result exec_in(struct world *w, const char *id, const char *script, int64_t timeout_ns)
+{
+	char *argv[] = { "/bin/sh", "-c", (char *)script, NULL };
+	struct monitor_exec_request r = { .container_id = id, .argv = argv, .timeout_ns = timeout_ns,
+					  .output_max_bytes = 16 << 20 };
+	struct monitor_exec_result out;
+	struct err e;
+
+	OK(monitor_exec_sync(&w->call, w->run, &r, &out, &e));
+	return out;
+}
+
+enum { NS_ALL = MONITOR_NS_NET | MONITOR_NS_IPC | MONITOR_NS_UTS };
+
+TEST(a_container_starts_logs_and_ends)
+{
+	struct world *w = world_new();
+	struct monitor_exit x;
+	struct err e;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "echo out; echo err >&2; hostname; exit 7" });
+	x = wait_exit(w, "c0");
+	assert_int_equal(x.code, 7);
+	assert_int_equal(x.signal, 0);
+	assert_false(x.oom_killed);
+	assert_log_has(w, "c0", " stdout F out\n");
+	assert_log_has(w, "c0", " stderr F err\n");
+	assert_log_has(w, "c0", " stdout F test-host\n");
+	OK(monitor_container_forget(&w->call, w->run, "c0", &e));
+	assert_err(monitor_exit_read(&w->call.arena, w->state, "c0", &x, &e), e, ERR_NOT_FOUND, "c0");
+	assert_err(monitor_container_forget(&w->call, w->run, "c0", &e), e, ERR_NOT_FOUND, "c0");
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_signal_is_told_as_one)
+{
+	struct world *w = world_new();
+	struct monitor_exit x;
+	struct err e;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done" });
+	while (!strstr(log_text(w, "c0"), "ready"))
+		OK(call_sleep(&w->call, 10 * NS_PER_MS, &e));
+	OK(monitor_container_kill(&w->call, w->run, "c0", SIGTERM, MONITOR_KILL_FIRST, &e));
+	x = wait_exit(w, "c0");
+	assert_int_equal(x.code, 3);
+	assert_log_has(w, "c0", "got");
+	start(w, (struct wish){ "c1", "sleep 1000" });
+	OK(monitor_container_kill(&w->call, w->run, "c1", SIGKILL, MONITOR_KILL_ALL, &e));
+	x = wait_exit(w, "c1");
+	assert_int_equal(x.code, 137);
+	assert_int_equal(x.signal, 9);
+	assert_false(x.oom_killed);
+	assert_err(monitor_container_kill(&w->call, w->run, "c1", 9, MONITOR_KILL_FIRST, &e), e, ERR_STATE, "exited");
+	assert_err(monitor_container_kill(&w->call, w->run, "cx", 9, MONITOR_KILL_FIRST, &e), e, ERR_NOT_FOUND, "cx");
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_failed_start_says_why_and_leaves_nothing)
+{
+	struct world *w = world_new();
+	struct monitor_container *list;
+	struct monitor_process process;
+	struct err e;
+	size_t n;
+
+	pod_start(w, NS_ALL);
+	assert_err(try_start(w, &(struct wish){ "c0", "/bin/nothing-here", .direct = true }, &process, &e), e,
+		   ERR_NOT_FOUND, "nothing-here");
+	OK(monitor_list(&w->call, w->run, &list, &n, &e));
+	assert_int_equal(n, 0);
+	start(w, (struct wish){ "c0", "exit 0" }); /* the id is free */
+	assert_err(try_start(w, &(struct wish){ "c0", "exit 0" }, &process, &e), e, ERR_EXISTS, "c0");
+	assert_int_equal(wait_exit(w, "c0").code, 0);
+	assert_err(try_start(w, &(struct wish){ "../c0", "exit 0", .no_log = true }, &process, &e), e, ERR_INVALID,
+		   "container id");
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(an_oom_kill_is_told)
+{
+	struct world *w = world_new();
+	struct monitor_exit x;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "tail /dev/zero", .memory = 16 << 20 });
+	x = wait_exit(w, "c0");
+	assert_int_equal(x.code, 137);
+	assert_true(x.oom_killed);
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(containers_that_live_a_millisecond_are_right)
+{
+	struct world *w = world_new();
+	struct err e;
+
+	pod_start(w, NS_ALL);
+	for (int i = 0; i < 100; i++) {
+		char id[16], script[64], want[64];
+
+		(void)snprintf(id, sizeof(id), "c%d", i);
+		(void)snprintf(script, sizeof(script), "echo line-%d; exit %d", i, i);
+		(void)snprintf(want, sizeof(want), " stdout F line-%d\n", i);
+		start(w, (struct wish){ id, script });
+		assert_int_equal(wait_exit(w, id).code, i);
+		assert_log_has(w, id, want);
+		OK(monitor_container_forget(&w->call, w->run, id, &e));
+	}
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(an_exec_answers_with_output_and_code)
+{
+	struct world *w = world_new();
+	struct monitor_exec_result x;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "sleep 1000" });
+	x = exec_in(w, "c0", "echo hello; echo oops >&2; exit 5", 0);
+	assert_int_equal(x.exit_code, 5);
+	assert_true(str_eqz(x.out, "hello\n"));
+	assert_true(str_eqz(x.err, "oops\n"));
+	assert_false(x.timed_out);
+	x = exec_in(w, "c0", "kill -9 $$", 0);
+	assert_int_equal(x.exit_code, 137);
+	x = exec_in(w, "c0", "yes | head -c 3000000", 0);
+	assert_int_equal(x.out.len, 3000000);
+	assert_memory_equal(x.out.p, "y\ny\n", 4);
+	x = exec_in(w, "c0", "yes | head -c 20000000; echo done >&2", 0);
+	assert_int_equal(x.out.len, 16 << 20);
+	assert_true(x.cut);
+	assert_true(str_eqz(x.err, "done\n"));
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(an_exec_of_many_long_words_goes_through)
+{
+	struct world *w = world_new();
+	char *argv[] = { "/bin/sh", "-c", "echo ${#1}", "sh", NULL, NULL };
+	struct monitor_exec_request r = { .container_id = "c0", .argv = argv, .output_max_bytes = 1 << 20 };
+	struct monitor_exec_result x;
+	struct err e;
+
+	argv[4] = calloc(1, 100001);
+	memset(argv[4], 'x', 100000);
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "sleep 1000" });
+	OK(monitor_exec_sync(&w->call, w->run, &r, &x, &e));
+	assert_true(str_eqz(x.out, "100000\n"));
+	free(argv[4]);
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_timed_out_exec_is_killed_with_its_grandchildren)
+{
+	struct world *w = world_new();
+	struct monitor_exec_result x;
+	int64_t before = clock_mono_ns();
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "sleep 1000" });
+	x = exec_in(w, "c0", "echo begun; (sleep 777 & sleep 777) & sleep 777", 300 * NS_PER_MS);
+	assert_true(x.timed_out);
+	assert_true(str_eqz(x.out, "begun\n"));
+	assert_true(clock_mono_ns() - before < 5 * NS_PER_S);
+	x = exec_in(w, "c0", "for p in /proc/[0-9]*; do tr '\\\\0' ' ' < $p/cmdline; echo; done 2>/dev/null", 0);
+	assert_null(strstr(x.out.p, "sleep 777"));
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(an_exec_does_not_wait_for_what_it_left_behind)
+{
+	struct world *w = world_new();
+	struct monitor_exec_result x;
+	int64_t before;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "sleep 1000" });
+	before = clock_mono_ns();
+	x = exec_in(w, "c0", "sleep 778 & echo left", 0);
+	assert_int_equal(x.exit_code, 0);
+	assert_true(str_eqz(x.out, "left\n"));
+	assert_true(clock_mono_ns() - before < 2 * NS_PER_S);
+	x = exec_in(w, "c0", "ps", 0); /* it lives on, in a slot that nobody else gets */
+	if (!strstr(x.out.p, "sleep 778"))
+		fail_msg("it is gone: %.*s %.*s", STR_ARG(x.out), STR_ARG(x.err));
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(an_exec_ends_when_its_caller_gives_up)
+{
+	struct world *w = world_new();
+	char *argv[] = { "/bin/sleep", "779", NULL };
+	struct monitor_exec_request r = { .container_id = "c0", .argv = argv, .output_max_bytes = 1000 };
+	struct monitor_exec_result x;
+	struct call brief;
+	struct err e;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "sleep 1000" });
+	call_begin(&brief, clock_mono_ns() + 200 * NS_PER_MS);
+	assert_err(monitor_exec_sync(&brief, w->run, &r, &x, &e), e, ERR_TIMEOUT, "");
+	call_end(&brief);
+	for (int i = 0; i < 100; i++) {
+		x = exec_in(w, "c0", "ps", 0);
+		if (!strstr(x.out.p, "sleep 779"))
+			break;
+		OK(call_sleep(&w->call, 20 * NS_PER_MS, &e));
+	}
+	assert_null(strstr(x.out.p, "sleep 779"));
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_long_exec_blocks_nobody)
+{
+	struct world *w = world_new();
+	char *argv[] = { "/bin/sleep", "2", NULL };
+	auto_fd int fd = -1;
+	struct ask q;
+	struct err e;
+	int64_t before;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "sleep 1000" });
+	OK(ask_connect(&w->call, w->run, &fd, &e));
+	ask_begin(&w->call, &q, MONITOR_OP_EXEC_SYNC, 100);
+	message_add_text(&q.w, TAG_CONTAINER_ID, "c0");
+	for (char **arg = argv; *arg; arg++)
+		message_add_text(&q.w, TAG_ARG, *arg);
+	OK(ask_send(&w->call, fd, &q, &e));
+	before = clock_mono_ns();
+	assert_int_equal(exec_in(w, "c0", "exit 4", 0).exit_code, 4);
+	assert_true(clock_mono_ns() - before < NS_PER_S);
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_grandchild_with_the_pipe_delays_the_exit_by_a_second_at_most)
+{
+	struct world *w = world_new();
+	int64_t before;
+
+	pod_start(w, NS_ALL | MONITOR_NS_PID);
+	assert_true(w->pod.init_pid > 0);
+	before = clock_mono_ns();
+	/* In a shared PID namespace the rest of its cgroup is killed first. */
+	start(w, (struct wish){ "c0", "sleep 780 & echo bye", .pid = PID_POD });
+	assert_int_equal(wait_exit(w, "c0").code, 0);
+	assert_true(clock_mono_ns() - before < 3 * NS_PER_S);
+	assert_log_has(w, "c0", "bye");
+	start(w, (struct wish){ "c1", "ps; sleep 1000", .pid = PID_POD });
+	while (!strstr(log_text(w, "c1"), "{ps}"))
+		(void)usleep(10000);
+	assert_log_has(w, "c1", "knarr-init");
+	assert_null(strstr(log_text(w, "c1"), "sleep 780"));
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(in_the_hosts_pid_namespace_the_rest_is_killed_too)
+{
+	struct world *w = world_new();
+	char cgroup[128];
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "sleep 781 & sleep 782 & exit 9", .pid = PID_HOST });
+	assert_int_equal(wait_exit(w, "c0").code, 9);
+	(void)snprintf(cgroup, sizeof(cgroup), "%s/c/c0", w->parent);
+	assert_false(cgroup_is_populated(&w->cgroups, cgroup));
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_log_is_reopened_after_a_rename)
+{
+	struct world *w = world_new();
+	auto_fd int fresh = -1;
+	struct err e;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "echo one; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo two" });
+	while (!strstr(log_text(w, "c0"), "one"))
+		OK(call_sleep(&w->call, 10 * NS_PER_MS, &e));
+	assert_int_equal(renameat(w->top, "log/c0", w->top, "log/c0.1"), 0);
+	fresh = log_open(w, "c0");
+	OK(monitor_container_reopen_log(&w->call, w->run, "c0", fresh, &e));
+	close(openat(w->top, "root/tmp/go", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	assert_int_equal(wait_exit(w, "c0").code, 0);
+	assert_log_has(w, "c0", " stdout F two\n");
+	assert_log_has(w, "c0.1", " stdout F one\n");
+	assert_null(strstr(log_text(w, "c0.1"), "two"));
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_terminal_is_logged)
+{
+	struct world *w = world_new();
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "[ -t 0 ] && [ -t 1 ] && echo terminal", .tty = true });
+	assert_int_equal(wait_exit(w, "c0").code, 0);
+	assert_log_has(w, "c0", " stdout F terminal");
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_killed_client_changes_nothing)
+{
+	struct world *w = world_new();
+	struct monitor_container *list;
+	struct monitor m;
+	struct err e;
+	size_t n;
+	pid_t pid;
+	int status, pidfd;
+
+	pod_start(w, NS_ALL);
+	start(w, (struct wish){ "c0", "for i in 1 2 3 4 5 6 7 8 9 10; do echo line $i; sleep 0.05; done; exit 6" });
+	pid = fork();
+	if (pid == 0) { /* a client in the midst of an exec, killed */
+		struct call c;
+		char *argv[] = { "/bin/sleep", "1000", NULL };
+		struct monitor_exec_request r = { .container_id = "c0", .argv = argv };
+		struct monitor_exec_result x;
+
+		call_begin(&c, 0);
+		(void)monitor_exec_sync(&c, w->run, &r, &x, &e);
+		_exit(0);
+	}
+	OK(call_sleep(&w->call, 100 * NS_PER_MS, &e));
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	fd_close(&w->events); /* and its subscription */
+	OK(call_sleep(&w->call, 700 * NS_PER_MS, &e));
+	OK(monitor_find(&w->call, w->run, &m, &pidfd, &e));
+	assert_int_equal(m.pid, w->pod.monitor.pid);
+	assert_true(m.start_ticks == w->pod.monitor.start_ticks);
+	fd_close(&pidfd);
+	OK(monitor_list(&w->call, w->run, &list, &n, &e));
+	assert_int_equal(n, 1);
+	assert_string_equal(list[0].id, "c0");
+	assert_int_equal(list[0].state, MONITOR_EXITED);
+	assert_int_equal(list[0].exit.code, 6);
+	OK(monitor_subscribe(&w->call, w->run, &w->events, &e));
+	assert_int_equal(wait_exit(w, "c0").code, 6); /* told again to whoever comes */
+	assert_log_has(w, "c0", "line 1\n");
+	assert_log_has(w, "c0", "line 10\n");
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(sysctls_go_into_the_pods_namespaces_only)
+{
+	struct world *w = world_new();
+	struct monitor_sysctl good = { "net.ipv4.ip_unprivileged_port_start", "123" };
+	struct monitor_sysctl ipc = { "kernel.shm_rmid_forced", "1" };
+	struct monitor_sysctl node = { "vm.swappiness", "1" }, climbs = { "net/../vm/swappiness", "1" };
+	struct monitor_exec_result x;
+	struct err e;
+
+	pod_start(w, MONITOR_NS_NET | MONITOR_NS_UTS);
+	OK(monitor_sysctls(&w->call, w->run, &good, 1, &e));
+	assert_err(monitor_sysctls(&w->call, w->run, &node, 1, &e), e, ERR_INVALID, "vm.swappiness");
+	assert_err(monitor_sysctls(&w->call, w->run, &climbs, 1, &e), e, ERR_INVALID, "no sysctl");
+	assert_err(monitor_sysctls(&w->call, w->run, &ipc, 1, &e), e, ERR_INVALID, "shares its namespace");
+	start(w, (struct wish){ "c0", "sleep 1000" });
+	x = exec_in(w, "c0", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start", 0);
+	assert_string_equal(x.out.p, "123\n");
+	x = exec_in(w, "c0", "cat /proc/net/dev", 0);
+	assert_non_null(strstr(x.out.p, "lo:"));
+	assert_null(strstr(x.out.p, "eth"));
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(rubbish_on_the_socket_hurts_nobody)
+{
+	struct world *w = world_new();
+	static const char *const rubbish[] = { "x", "KNM1", "KNM1aaaabbbbccccdddd", "\0\0\0\0" };
+	struct err e;
+
+	pod_start(w, NS_ALL);
+	for (size_t i = 0; i < ARRAY_SIZE(rubbish); i++) {
+		auto_fd int fd = -1;
+		char answer[4096];
+
+		OK(ask_connect(&w->call, w->run, &fd, &e));
+		assert_true(send(fd, rubbish[i], strlen(rubbish[i]) + 1, 0) > 0);
+		OK(io_wait(&w->call, fd, POLLIN, &e));
+		(void)recv(fd, answer, sizeof(answer), 0);
+	}
+	for (unsigned op = 0; op < 40; op++) { /* every op without its fields; not SUBSCRIBE's stream, not SHUTDOWN */
+		auto_answer a = { .nfds = 0 };
+		struct ask q;
+
+		if (op == MONITOR_OP_SHUTDOWN)
+			continue;
+		ask_begin(&w->call, &q, op, 0);
+		if (ask_once(&w->call, w->run, &q, &a, &e) < 0)
+			assert_int_not_equal(e.kind, ERR_UNAVAILABLE);
+	}
+	start(w, (struct wish){ "c0", "exit 2" });
+	assert_int_equal(wait_exit(w, "c0").code, 2);
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(a_later_issues_op_is_unimplemented_by_name)
+{
+	struct world *w = world_new();
+	auto_answer a = { .nfds = 0 };
+	struct ask q;
+	struct err e;
+
+	pod_start(w, NS_ALL);
+	ask_begin(&w->call, &q, MONITOR_OP_ATTACH, 0);
+	assert_err(ask_once(&w->call, w->run, &q, &a, &e), e, ERR_UNIMPLEMENTED, "ATTACH");
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(without_its_own_pod_namespaces_it_is_in_the_hosts)
+{
+	struct world *w = world_new();
+
+	pod_start(w, 0);
+	assert_int_equal(w->pod.netns_fd, -1);
+	assert_int_equal(w->pod.utsns_fd, -1);
+	start(w, (struct wish){ "c0", "exit 0" });
+	assert_int_equal(wait_exit(w, "c0").code, 0);
+	pod_end(w);
+	world_free(w);
+}
+
+TEST(when_the_monitor_is_killed_its_containers_end_with_it)
+{
+	struct world *w = world_new();
+	struct monitor_process c;
+	char cgroup[128];
+	struct err e;
+
+	pod_start(w, NS_ALL | MONITOR_NS_PID);
+	c = start(w, (struct wish){ "c0", "sleep 1000", .pid = PID_POD });
+	OK(proc_signal(w->pod.pidfd, SIGKILL, &e));
+	reap(w);
+	(void)snprintf(cgroup, sizeof(cgroup), "%s/c/c0", w->parent);
+	for (int i = 0; i < 200 && cgroup_is_populated(&w->cgroups, cgroup); i++)
+		OK(call_sleep(&w->call, 10 * NS_PER_MS, &e));
+	assert_false(cgroup_is_populated(&w->cgroups, cgroup));
+	assert_err(monitor_find(&w->call, w->run, &(struct monitor){ 0 }, &(int){ -1 }, &e), e, ERR_UNAVAILABLE, "");
+	(void)c;
+	pod_close(w);
+	OK(cgroup_remove(&w->cgroups, cgroup, 1000, &e));
+	world_free(w);
+}
+
+TEST(a_shutdown_ends_everything)
+{
+	struct world *w = world_new();
+	struct err e;
+
+	pod_start(w, NS_ALL | MONITOR_NS_PID);
+	for (int i = 0; i < 4; i++) {
+		char id[8];
+
+		(void)snprintf(id, sizeof(id), "c%d", i);
+		start(w, (struct wish){ id, "trap '' TERM; while :; do sleep 0.1; done", .pid = i % 3 });
+	}
+	OK(monitor_shutdown(&w->call, w->run, &e));
+	OK(monitor_shutdown(&w->call, w->run, &e)); /* gone already: fine */
+	reap(w);
+	pod_close(w);
+	world_free(w);
+}
+
+static double micros(int64_t since_ns)
+{
+	return (double)(clock_mono_ns() - since_ns) / 1000;
+}
+
+static long pss_kib(pid_t pid)
+{
+	char path[64], text[4096], *at;
+	struct err e;
+	auto_fd int fd = -1;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+	OK(fd = fd_open(AT_FDCWD, path, O_RDONLY, &e));
+	n = read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	at = strstr(text, "\nPss:");
+	return at ? atol(at + 5) : -1;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *v, size_t n)
+{
+	qsort(v, n, sizeof(*v), by_value);
+	return v[n / 2];
+}
+
+/* Figures for people (KNARR_BENCH=1): no promise is checked here. */
+TEST(figures)
+{
+	enum { ROUNDS = 40 };
+	double birth[ROUNDS], begin[ROUNDS], exec[ROUNDS];
+	struct world *w;
+	struct err e;
+
+	if (!getenv("KNARR_BENCH"))
+		return;
+	w = world_new();
+	for (int i = 0; i < ROUNDS; i++) {
+		int64_t t = clock_mono_ns();
+
+		pod_start(w, i % 2 ? NS_ALL : 0);
+		birth[i] = micros(t);
+		t = clock_mono_ns();
+		start(w, (struct wish){ "c0", "sleep 1000" });
+		begin[i] = micros(t);
+		t = clock_mono_ns();
+		(void)exec_in(w, "c0", "true", 0);
+		exec[i] = micros(t);
+		if (i == ROUNDS - 1) {
+			OK(call_sleep(&w->call, NS_PER_S, &e));
+			printf("PSS %ld KiB\n", pss_kib(w->pod.monitor.pid));
+			if (getenv("KNARR_BENCH_WAIT"))
+				sleep(4);
+		}
+		pod_end(w);
+		OK(fs_remove_tree(w->top, "state", &e));
+		OK(fs_mkdirs(w->top, "state", 0700, &e));
+		fd_close(&w->state);
+		OK(w->state = fd_open(w->top, "state", O_RDONLY | O_DIRECTORY, &e));
+	}
+	printf("monitor start %.0f us, container start %.0f us, exec %.0f us (medians)\n", median(birth, ROUNDS),
+	       median(begin, ROUNDS), median(exec, ROUNDS));
+	world_free(w);
+}
