@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 	}
 	if (begin(&pod, &e) < 0 || loop_run(&pod, &e) < 0) {
 		(void)fprintf(stderr, "knarr-pod: %s\n", e.msg);
-		return 1;
+		_exit(1);
 	}
-	return 0;
+	_exit(0); /* nothing to flush or free: the kernel closes all */
 }

@@ -39,6 +39,9 @@ struct runtime {
 
 /* Makes the process non-dumpable. ERR_NOT_FOUND: no cgroups, no /proc. */
 int runtime_open(struct runtime *rt, unsigned flags, struct err *e);
+/* The same where no cgroup file system is mounted: with a layout of the host's, whose fds
+ * are taken over. */
+int runtime_open_with(struct runtime *rt, const struct cgroup_layout *cgroups, unsigned flags, struct err *e);
 void runtime_close(struct runtime *rt);
 /* Executes the program anew from a read-only clone of its own file, unless it runs from one (or its
  * file system is read-only): what a container reaches by /proc/self/exe cannot be written then.

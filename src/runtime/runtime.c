@@ -65,8 +65,6 @@ static int make_mask(void)
 
 static int open_all(struct runtime *rt, struct err *e)
 {
-	if (cgroup_layout_open(&rt->cgroups, e) < 0)
-		return -1;
 	rt->proc_fd = open_proc(e);
 	if (rt->proc_fd < 0)
 		return -1;
@@ -82,7 +80,15 @@ static int open_all(struct runtime *rt, struct err *e)
 
 int runtime_open(struct runtime *rt, unsigned flags, struct err *e)
 {
-	struct runtime r = { .proc_fd = -1, .pidns_fd = -1, .mask_fd = -1, .null_fd = -1, .flags = flags };
+	struct cgroup_layout cgroups;
+
+	return cgroup_layout_open(&cgroups, e) < 0 ? -1 : runtime_open_with(rt, &cgroups, flags, e);
+}
+
+int runtime_open_with(struct runtime *rt, const struct cgroup_layout *cgroups, unsigned flags, struct err *e)
+{
+	struct runtime r = { .cgroups = *cgroups, .proc_fd = -1, .pidns_fd = -1, .mask_fd = -1, .null_fd = -1,
+			     .flags = flags };
 
 	/* Before anything enters a container's pid namespace: nobody in there may read our memory or our
 	 * fds (CVE-2016-9962). */
