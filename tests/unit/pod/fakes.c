@@ -177,7 +177,11 @@ static pid_t sleeper(void)
 	(void)!pipe(ends);
 	pid = fork();
 	if (pid == 0) {
-		(void)close_range(3, ~0u, 0); /* the catalog's lock is not ours */
+		sigset_t none;
+
+		(void)close_range(0, ~0u, 0); /* the catalog's lock is not ours */
+		(void)sigemptyset(&none);
+		(void)sigprocmask(SIG_SETMASK, &none, NULL);
 		(void)alarm(100);
 		for (;;)
 			(void)pause();
