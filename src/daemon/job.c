@@ -179,9 +179,14 @@ void job_run(struct pool_job *pool_job)
 	struct job *j = container_of(pool_job, struct job, pool_job);
 	auto_buf answer = BUF(0);
 
+	struct err e;
+
+	/* Only a failure's error counts: who succeeds may have met one on the way. */
 	err_clear(&j->status);
-	if (job_answer(j, &answer, &j->status) < 0)
+	if (job_answer(j, &answer, &e) < 0) {
+		j->status = e;
 		log_failure(j);
+	}
 	buf_free(&j->message);
 	arena_free(&j->call.arena);
 	LOCKED(&j->mailbox->lock);

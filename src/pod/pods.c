@@ -309,6 +309,8 @@ static void copy_settings(struct pods *ps, const struct pod_settings *s)
 	o->netns_dir = arena_strdup(a, s->netns_dir ? s->netns_dir : "/run/netns");
 	o->monitor_path = arena_strdup(a, s->monitor_path);
 	o->monitor_cgroup = arena_strdup(a, s->monitor_cgroup ? s->monitor_cgroup : "knarr");
+	while (o->monitor_cgroup[0] == '/')
+		o->monitor_cgroup++;
 	o->cgroup_parent = arena_strdup(a, s->cgroup_parent ? s->cgroup_parent : "/knarr-pods");
 	o->seccomp_dir = arena_strdup(a, s->seccomp_dir ? s->seccomp_dir : "/var/lib/kubelet/seccomp");
 	o->resolv_conf = arena_strdup(a, s->resolv_conf ? s->resolv_conf : "/etc/resolv.conf");
@@ -438,7 +440,7 @@ int pods_runtime_ready(struct pods *ps, struct err *e)
 
 char *const *pods_handlers(UNUSED struct pods *ps)
 {
-	static char *const names[] = { "", "knarr", NULL };
+	static char *const names[] = { "", "native", NULL };
 
 	return names;
 }
