@@ -22,6 +22,7 @@ struct child {
 	int console_sock;               /* the terminal's master goes here; -1: none wanted */
 	int fifo_fd;
 	int rootfd;
+	int old_root_fd;                /* -1, unless rootfsPropagation is shared */
 	int host_pid;                   /* for the hooks' state */
 	struct err *e;
 };

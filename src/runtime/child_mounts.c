@@ -497,12 +497,15 @@ static int attach_root(struct child *c, struct err *e)
 {
 	const struct plan *p = c->plan;
 
-	/* What we mount must not reach the host, nor what we unmount at the end. */
+	/* What we mount must not reach the host, nor what we unmount at the end. A shared root keeps the
+	 * peer groups until its binds are cloned from them; then the old root is made our own. */
 	if (!(c->rt->flags & RUNTIME_LEAN)) {
-		unsigned long kind = p->propagation == MS_SHARED ? MS_SLAVE : p->propagation;
-
-		if (mount(NULL, "/", NULL, MS_REC | kind, NULL) < 0)
+		if (p->propagation == MS_SHARED)
+			c->old_root_fd = fd_open(AT_FDCWD, "/", O_PATH | O_DIRECTORY, e);
+		else if (mount(NULL, "/", NULL, MS_REC | p->propagation, NULL) < 0)
 			return err_sys(e, errno, "make the mounts of the new namespace our own");
+		if (p->propagation == MS_SHARED && c->old_root_fd < 0)
+			return -1;
 	}
 	c->rootfd = p->root_fd;
 	if (p->root_path) {
@@ -571,6 +574,9 @@ int child_pivot(struct child *c, struct err *e)
 	} else {
 		if (syscall(SYS_pivot_root, ".", ".") < 0)
 			return err_sys(e, errno, "pivot_root");
+		if (c->old_root_fd >= 0 &&
+		    (fchdir(c->old_root_fd) < 0 || mount(NULL, ".", NULL, MS_REC | MS_SLAVE, NULL) < 0))
+			return err_sys(e, errno, "make the old root our own");
 		if (umount2(".", MNT_DETACH) < 0)
 			return err_sys(e, errno, "unmount the old root");
 	}

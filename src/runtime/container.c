@@ -276,7 +276,7 @@ static int create(struct runtime *rt, const struct container_spec *s, const stru
 	struct child child = {
 		.rt = rt, .plan = plan, .process = &plan->process, .hooks = s->config->hooks, .spec = s,
 		.cgroup = s->cgroup, .joins = plan->joins, .njoins = plan->njoins, .join_pidfd = -1,
-		.fifo_fd = s->exec_fifo_fd, .rootfd = -1, .sync_fd = -1, .console_sock = -1,
+		.fifo_fd = s->exec_fifo_fd, .rootfd = -1, .old_root_fd = -1, .sync_fd = -1, .console_sock = -1,
 	};
 	struct launch l = {
 		.rt = rt, .child = &child, .body = child_container, .namespaces = plan->clone_flags,
@@ -320,7 +320,7 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	struct plan_process process;
 	struct child child = {
 		.rt = rt, .process = &process, .cgroup = s->cgroup, .exec_cgroup = s->exec_cgroup,
-		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .sync_fd = -1, .console_sock = -1,
+		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .old_root_fd = -1, .sync_fd = -1, .console_sock = -1,
 	};
 	struct launch go = { .rt = rt, .child = &child, .body = child_exec, .pid_ns_fd = -1,
 			     .unified = s->exec_cgroup ? s->exec_cgroup : s->cgroup };

@@ -210,6 +210,28 @@ class Oci(unittest.TestCase):
         self.assertEqual(open(self.top + "/data/f").read(), "hellomore\n")
         self.assertEqual([l for l in open("/proc/mounts") if self.top in l], [])
 
+    def test_bidirectional_mounts_reach_the_host_and_others_do_not(self):
+        for kind, seen in (("rshared", True), ("rslave", False), ("rprivate", False)):
+            data = f"{self.top}/{kind}"
+            os.makedirs(data + "/in")
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", data], check=True)
+            try:
+                subprocess.run(["mount", "--make-shared", data], check=True)
+                os.makedirs(data + "/in")
+                self.config["linux"]["rootfsPropagation"] = kind if kind != "rprivate" else "rslave"
+                self.config["process"]["capabilities"]["bounding"] = CAPS + ["CAP_SYS_ADMIN"]
+                for k in ("effective", "permitted"):
+                    self.config["process"]["capabilities"][k] = CAPS + ["CAP_SYS_ADMIN"]
+                mounts = self.config["mounts"]
+                self.config["mounts"] = mounts + [{"destination": "/data", "type": "bind", "source": data, "options": ["rbind", kind]}]
+                before = open("/proc/self/mountinfo").read().count("\n")
+                self.sh("mount -t tmpfs tmpfs /data/in")
+                self.assertEqual(f"{data}/in" in open("/proc/mounts").read(), seen, kind)
+                self.assertEqual(open("/proc/self/mountinfo").read().count("\n"), before + seen)
+                self.config["mounts"] = mounts
+            finally:
+                subprocess.run(["umount", "-R", data], check=True)
+
     def test_hooks_run_in_order_with_the_state(self):
         log = self.top + "/hooks"
         hook = lambda name: [{"path": "/bin/sh", "args": ["sh", "-c", f"(echo -n '{name} '; cat; echo) >> {log}"], "env": ["PATH=/bin"]}]
