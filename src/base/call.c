@@ -30,14 +30,20 @@ void call_defer(struct call *c, void (*fn)(void *arg), void *arg)
 	c->deferred = d;
 }
 
+void call_clear(struct call *c)
+{
+	for (struct call_deferred *d = c->deferred; d; d = d->next)
+		d->fn(d->arg);
+	c->deferred = NULL;
+	arena_free(&c->arena);
+}
+
 void call_end(struct call *c)
 {
 	int fd = atomic_exchange(&c->wake_fd, -1);
 
-	for (struct call_deferred *d = c->deferred; d; d = d->next)
-		d->fn(d->arg);
+	call_clear(c);
 	fd_close(&fd);
-	arena_free(&c->arena);
 	pthread_mutex_destroy(&c->lock);
 }
 

@@ -27,9 +27,11 @@ struct call {
 
 void call_begin(struct call *c, int64_t deadline_ns);
 void call_end(struct call *c);
+/* Runs what was deferred and gives the arena back, while others may still cancel the call. */
+void call_clear(struct call *c);
 #define auto_call AUTO(call_end) struct call
 
-/* call_end() runs fn(arg), the last deferred first, while the arena is still there: for what an answer
+/* call_clear() or call_end() runs fn(arg), the last deferred first, while the arena is still there: for what an answer
  * points into and must therefore hold until it is sent. */
 void call_defer(struct call *c, void (*fn)(void *arg), void *arg);
 

@@ -188,7 +188,7 @@ void job_run(struct pool_job *pool_job)
 		log_failure(j);
 	}
 	buf_free(&j->message);
-	arena_free(&j->call.arena);
+	call_clear(&j->call);
 	LOCKED(&j->mailbox->lock);
 	if (answer.p)
 		job_post_frame_locked(j, &answer);
