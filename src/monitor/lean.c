@@ -92,12 +92,15 @@ static int devices_make(int dev)
  * NULL. */
 static const char *lean_build(void)
 {
-	int root, proc, dev;
+	int root, proc, dev, cgroups;
 
 	if (unshare(CLONE_NEWNS) < 0)
 		return "unshare";
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return "make the mounts private";
+	/* A container's /sys/fs/cgroup is cloned from here, by path. */
+	cgroups = (int)syscall(SYS_open_tree, AT_FDCWD, "/sys/fs/cgroup",
+			       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 	root = detached("tmpfs", "755", MOUNT_ATTR_NOSUID);
 	proc = detached("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	if (root < 0 || proc < 0)
@@ -107,7 +110,11 @@ static const char *lean_build(void)
 	dev = openat(root, "dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dev < 0 || devices_make(dev) < 0)
 		return "make devices";
-	if (attach(root, AT_FDCWD, "/") < 0 || attach(proc, root, "proc") < 0)
+	if (cgroups >= 0 && (mkdirat(root, "sys", 0555) < 0 || mkdirat(root, "sys/fs", 0555) < 0 ||
+			     mkdirat(root, "sys/fs/cgroup", 0555) < 0))
+		return "make folders";
+	if (attach(root, AT_FDCWD, "/") < 0 || attach(proc, root, "proc") < 0 ||
+	    (cgroups >= 0 && attach(cgroups, root, "sys/fs/cgroup") < 0))
 		return "attach";
 	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return "pivot_root";
