@@ -48,6 +48,14 @@ static int ns_kind(const char *type)
 	return 0;
 }
 
+static bool is_namespace(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return fd >= 0 && fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
 /* A namespace that config.json names by path is the pod's: this process is in it already, or (the
  * shared PID namespace) holds its fd. The PID namespace of another container, and what is not of
  * this pod, keeps its path. */
@@ -62,7 +70,7 @@ static size_t pod_namespaces(const struct pod *p, const struct oci_config *confi
 			continue;
 		if (kind != CLONE_NEWPID)
 			out[n++] = (struct container_ns){ kind, CONTAINER_NS_MINE };
-		else if (p->pod_pidns >= 0)
+		else if (is_namespace(p->pod_pidns, ns->path))
 			out[n++] = (struct container_ns){ kind, p->pod_pidns };
 	}
 	return n;
