@@ -253,6 +253,7 @@ static int answer_namespaces(struct pod *p, struct request *r, struct err *e)
 
 static int setup_steps(struct pod *p, struct request *r, struct err *e)
 {
+	int skip;
 	const char *id, *cgroup = message_text(&r->m, TAG_CGROUP, "");
 
 	if (message_need_text(&r->m, TAG_POD_ID, "pod id", &id, e) < 0)
@@ -265,7 +266,10 @@ static int setup_steps(struct pod *p, struct request *r, struct err *e)
 	    request_need_fd(r, TAG_STATE_DIR_FD, "state folder", &p->state_dir, e) < 0 ||
 	    runtime_take(p, r, e) < 0)
 		return -1;
-	if (*cgroup && cgroup_join_self(&p->runtime.cgroups, cgroup, NULL, 0, e) < 0)
+	/* Beside v1 the unified hierarchy has no controllers, and moving into it waits for an RCU grace
+	 * period (7 ms and more): there knarr-pod stays where knarrd is. */
+	skip = p->runtime.cgroups.mode == CGROUP_HYBRID ? CGROUP_SKIP_UNIFIED : 0;
+	if (*cgroup && cgroup_join_self(&p->runtime.cgroups, cgroup, NULL, skip, e) < 0)
 		return -1;
 	if (message_number(&r->m, TAG_OOM_SCORE_ADJ, 0))
 		oom_score_set((int64_t)message_number(&r->m, TAG_OOM_SCORE_ADJ, 0));
