@@ -156,6 +156,7 @@ static void tree_kill(struct pod *p, struct exec *x)
 	if (!x->container)
 		return; /* its whole cgroup was killed */
 	run_cgroup_slot(x->container, x->slot, path, sizeof(path));
+	x->container->slots_killed |= UINT64_C(1) << x->slot;
 	if (cgroup_kill(&p->runtime.cgroups, path, &ignored) < 0 && x->pidfd >= 0)
 		(void)proc_signal(x->pidfd, SIGKILL, &ignored); /* it may have ended meanwhile */
 }
@@ -280,6 +281,22 @@ static struct exec *exec_new(struct pod *p, struct container *c, struct err *e)
 	return NULL;
 }
 
+/* A cgroup that was killed once kills whatever is cloned into it ever after (6.12 and newer compare the
+ * count of kills with that of the parent's cgroup): it must go, and another be made. False: what is in
+ * it has not died yet. */
+static bool slot_renew(struct pod *p, struct container *c, uint64_t bit, const char *path)
+{
+	struct err ignored;
+
+	if (!(c->slots_killed & bit))
+		return true;
+	if (cgroup_remove(&p->runtime.cgroups, path, 0, &ignored) < 0)
+		return false;
+	c->slots_killed &= ~bit;
+	c->slots_made &= ~bit;
+	return true;
+}
+
 /* An exec cgroup of the container that no process is in, made where there is none. */
 static int slot_take(struct pod *p, struct exec *x, struct err *e)
 {
@@ -294,6 +311,8 @@ static int slot_take(struct pod *p, struct exec *x, struct err *e)
 		run_cgroup_slot(c, i, path, sizeof(path));
 		if (c->slots_made & bit && cgroup_is_populated(&p->runtime.cgroups, path))
 			continue; /* what an earlier exec left running */
+		if (!slot_renew(p, c, bit, path))
+			continue;
 		if (!(c->slots_made & bit) && cgroup_create_exec(&p->runtime.cgroups, path, e) < 0)
 			return -1;
 		c->slots_made |= bit;

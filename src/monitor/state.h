@@ -80,6 +80,7 @@ struct container {
 	bool unrecorded;                /* the exit could not be written yet */
 	int64_t drain_until_ns;
 	uint64_t slots_made, slots_used; /* exec cgroups "<cgroup>/knarr-exec-N" */
+	uint64_t slots_killed; /* of those made: not to be used again (slot_renew) */
 };
 
 /* What came with an event; only the fields of that event are set. */
