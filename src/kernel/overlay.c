@@ -48,14 +48,27 @@ static int set_folder(int fs, const char *key, int fd, enum overlay_way way, str
 	return set_text(fs, key, fd_path(&path, fd), e);
 }
 
+static int lower_string(const struct overlay_spec *s, struct buf *b, struct err *e);
+
+static int set_lower(int fs, const struct overlay_spec *s, enum overlay_way way, struct err *e)
+{
+	auto_buf text = BUF(4000);
+
+	if (way == OVERLAY_BY_SHORT_STRING)
+		return lower_string(s, &text, e) < 0 ? -1 : set_text(fs, "lowerdir", text.p, e);
+	for (size_t i = 0; i < s->nlower; i++)
+		if (set_folder(fs, "lowerdir+", s->lower[i], way, e) < 0)
+			return -1;
+	return 0;
+}
+
 static int configure(int fs, const struct overlay_spec *s, enum overlay_way way, struct err *e)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(off); i++)
 		if (set_text(fs, off[i][0], off[i][1], e) < 0)
 			return -1;
-	for (size_t i = 0; i < s->nlower; i++)
-		if (set_folder(fs, "lowerdir+", s->lower[i], way, e) < 0)
-			return -1;
+	if (set_lower(fs, s, way, e) < 0)
+		return -1;
 	if (s->upper >= 0 && (set_folder(fs, "upperdir", s->upper, way, e) < 0 ||
 			      set_folder(fs, "workdir", s->work, way, e) < 0))
 		return -1;
@@ -82,15 +95,23 @@ static int mount_by_context(const struct overlay_spec *s, enum overlay_way way, 
 	return 0;
 }
 
-/* --- through mount(2) ------------------------------------------------------------------------------ */
+/* --- as one string --------------------------------------------------------------------------------- */
 
-/* mount(2) takes a page of options: paths of fds are the shortest there are. */
-static int option_string(const struct overlay_spec *s, struct buf *b, struct err *e)
+/* Paths of fds are the shortest there are. */
+static int lower_string(const struct overlay_spec *s, struct buf *b, struct err *e)
 {
 	for (size_t i = 0; i < s->nlower; i++)
-		if (buf_addf(b, e, "%s/proc/self/fd/%d", i ? ":" : "lowerdir=", s->lower[i]) < 0)
+		if (buf_addf(b, e, "%s/proc/self/fd/%d", i ? ":" : "", s->lower[i]) < 0)
 			return err_set(e, ERR_EXHAUSTED, "overlay: %zu lower folders are too many for this kernel",
 				       s->nlower);
+	return 0;
+}
+
+/* mount(2) takes a page of options. */
+static int option_string(const struct overlay_spec *s, struct buf *b, struct err *e)
+{
+	if (buf_addz(b, "lowerdir=", e) < 0 || lower_string(s, b, e) < 0)
+		return -1;
 	if (s->upper >= 0 &&
 	    buf_addf(b, e, ",upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d", s->upper, s->work) < 0)
 		return -1;
@@ -143,13 +164,15 @@ int overlay_mount(const struct overlay_spec *spec, int *mount_fd, struct err *e)
 		return mount_by(spec, spec->way, mount_fd, e);
 	for (int way = atomic_load(&best); way <= OVERLAY_BY_STRING; way++) {
 		if (mount_by(spec, (enum overlay_way)way, mount_fd, e) == 0) {
-			atomic_store(&best, way);
+			/* Many folders may need the long string; the next mount has fewer. */
+			if (way != OVERLAY_BY_STRING)
+				atomic_store(&best, way);
 			return 0;
 		}
 		if (way == atomic_load(&best))
 			first = *e;
-		/* What an older kernel does not know is EINVAL, and so is much else. */
-		if (e->sys != EINVAL && e->sys != ENOSYS)
+		/* What an older kernel does not know is EINVAL (EOPNOTSUPP for an fd), and so is much else. */
+		if (e->sys != EINVAL && e->sys != EOPNOTSUPP && e->sys != ENOSYS)
 			return -1;
 	}
 	*e = first;
