@@ -1,11 +1,13 @@
 // cri-bench times CRI endpoints side by side, in one interleaved run: pod by pod, in turn, so that a machine whose speed
 // drifts treats all alike.
 //
-//	cri-bench -image REF [-n 30] [-pods 50] [-c 10] [-net host,pod] NAME=SOCKET…
+//	cri-bench -image REF [-n 30] [-pods 50] [-c 10] [-net host,pod] NAME=SOCKET[,CGROUP…]…
 //
-// The first endpoint is the one the others are compared with: each figure is followed by first/other. Memory is PSS
-// (/proc/PID/smaps_rollup) of the daemon, found by the socket's peer credentials, and of its helpers: the processes that
-// came with the pods and are not in them.
+// The first endpoint is the one the others are compared with: each figure is followed by first/other. CPU is what the
+// cgroups of the endpoint used (those that are named: the daemon's and its helpers'; and that of its pods), so that
+// other work on the machine does not count; the kernel's own threads do not either. Memory is PSS
+// (/proc/PID/smaps_rollup) of the daemon, found by the socket's peer credentials, and of its helpers: the processes of
+// those cgroups that came with the pods and are not in them.
 package main
 
 import (
@@ -32,6 +34,8 @@ type endpoint struct {
 	runtime      cri.RuntimeServiceClient
 	image        cri.ImageServiceClient
 	pid          int
+	groups       []string // paths below the root of the hierarchy that counts CPU
+	parent       string   // of its pods
 	samples      map[string][]float64
 }
 
@@ -41,7 +45,7 @@ var (
 	pods   = flag.Int("pods", 50, "pods at the same time")
 	conc   = flag.Int("c", 10, "how many are made at once")
 	nets   = flag.String("net", "host,pod", "networks to measure")
-	parent = flag.String("parent", "/knarr-bench", "cgroup parent")
+	parent = flag.String("parent", "/knarr-bench", "cgroup parent; each endpoint's pods are in a child of it")
 	serial int
 )
 
@@ -88,18 +92,41 @@ func processes() map[int]string {
 	return all
 }
 
-// CPU seconds of everything on the machine but idle: the cost that no process's own account shows (kernel threads too).
-func machineCPU() float64 {
-	text, _ := os.ReadFile("/proc/stat")
-	f := strings.Fields(strings.SplitN(string(text), "\n", 2)[0])
+// Where the kernel counts the CPU time of cgroups, and in which file and unit.
+func cpuHierarchy() (root, file string) {
+	for _, dir := range []string{"cpuacct", "cpu,cpuacct"} {
+		if _, err := os.Stat("/sys/fs/cgroup/" + dir + "/cpuacct.usage"); err == nil {
+			return "/sys/fs/cgroup/" + dir, "cpuacct.usage"
+		}
+	}
+	return "/sys/fs/cgroup", "cpu.stat"
+}
+
+// CPU milliseconds that the endpoint's cgroups have used, those that are gone included.
+func (e *endpoint) cpu() float64 {
+	root, file := cpuHierarchy()
 	sum := 0.0
-	for i, v := range f[1:] {
-		ticks, _ := strconv.ParseFloat(v, 64)
-		if i != 3 && i != 4 && i < 8 {
-			sum += ticks / 100
+	for _, group := range append([]string{e.parent}, e.groups...) {
+		text, _ := os.ReadFile(filepath.Join(root, group, file)) // the pods' is not there before the first pod
+		if fields := strings.Fields(string(text)); file == "cpu.stat" && len(fields) > 1 {
+			us, _ := strconv.ParseFloat(fields[1], 64)
+			sum += us / 1e3
+		} else if len(fields) > 0 {
+			ns, _ := strconv.ParseFloat(fields[0], 64)
+			sum += ns / 1e6
 		}
 	}
 	return sum
+}
+
+func (e *endpoint) owns(pid int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	for _, group := range append([]string{e.parent}, e.groups...) {
+		if strings.Contains(string(text), group) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *endpoint) time(what string, f func() error) {
@@ -112,7 +139,7 @@ func (e *endpoint) time(what string, f func() error) {
 
 func (e *endpoint) add(what string, v float64) { e.samples[what] = append(e.samples[what], v) }
 
-func podConfig(network, logs string) *cri.PodSandboxConfig {
+func (e *endpoint) podConfig(network, logs string) *cri.PodSandboxConfig {
 	serial++
 	name := fmt.Sprintf("bench-%d-%d", os.Getpid(), serial)
 	mode := cri.NamespaceMode_POD
@@ -124,7 +151,7 @@ func podConfig(network, logs string) *cri.PodSandboxConfig {
 		Metadata:     &cri.PodSandboxMetadata{Name: name, Uid: name, Namespace: "bench"},
 		Hostname:     host,
 		LogDirectory: filepath.Join(logs, name),
-		Linux: &cri.LinuxPodSandboxConfig{CgroupParent: *parent, SecurityContext: &cri.LinuxSandboxSecurityContext{
+		Linux: &cri.LinuxPodSandboxConfig{CgroupParent: e.parent, SecurityContext: &cri.LinuxSandboxSecurityContext{
 			NamespaceOptions: &cri.NamespaceOption{Network: mode, Pid: cri.NamespaceMode_CONTAINER}}},
 	}
 }
@@ -194,8 +221,8 @@ func sum(e *endpoint, last int, prefix string, names ...string) {
 func (e *endpoint) life(ctx context.Context, network, logs string) {
 	prefix := network + ": "
 	timed := func(what string, f func() error) { e.time(prefix+what, f) }
-	cpu := machineCPU()
-	pod, ctr := e.up(ctx, podConfig(network, logs), timed)
+	cpu := e.cpu()
+	pod, ctr := e.up(ctx, e.podConfig(network, logs), timed)
 	sum(e, 3, prefix, "RunPodSandbox", "CreateContainer", "StartContainer")
 	timed("ExecSync true", func() error {
 		r, err := e.runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: ctr, Cmd: []string{"true"}, Timeout: 10})
@@ -206,7 +233,7 @@ func (e *endpoint) life(ctx context.Context, network, logs string) {
 	})
 	e.down(ctx, pod, ctr, timed)
 	sum(e, 4, prefix, "StopContainer", "RemoveContainer", "StopPodSandbox", "RemovePodSandbox")
-	e.add(prefix+"CPU of the whole life, machine", (machineCPU()-cpu)*1000)
+	e.add(prefix+"CPU of the whole life", e.cpu()-cpu)
 }
 
 func (e *endpoint) scale(ctx context.Context, network, logs string) {
@@ -220,7 +247,7 @@ func (e *endpoint) scale(ctx context.Context, network, logs string) {
 	e.add(prefix+"daemon PSS before, KiB", float64(pss(e.pid)))
 	configs := make([]*cri.PodSandboxConfig, *pods)
 	for i := range configs {
-		configs[i] = podConfig(network, logs)
+		configs[i] = e.podConfig(network, logs)
 	}
 	ids := make([][2]string, *pods)
 	each := func(f func(i int)) float64 {
@@ -246,7 +273,7 @@ func (e *endpoint) scale(ctx context.Context, network, logs string) {
 	helpers := 0
 	own, _ := os.Readlink("/proc/self/ns/pid")
 	for pid, ns := range processes() {
-		if _, old := before[pid]; !old && ns == own && pid != e.pid {
+		if _, old := before[pid]; !old && ns == own && pid != e.pid && e.owns(pid) {
 			helpers += pss(pid)
 		}
 	}
@@ -274,19 +301,19 @@ func report(all []*endpoint) {
 		names = append(names, name)
 	}
 	sort.Strings(names)
-	fmt.Printf("%-44s", "median (p95), ms unless said")
+	fmt.Printf("%-44s", "min median (p95), ms unless said")
 	for _, e := range all {
-		fmt.Printf(" %24s", e.name)
+		fmt.Printf(" %36s", e.name)
 	}
 	fmt.Println()
 	for _, name := range names {
 		fmt.Printf("%-44s", name)
 		for i, e := range all {
-			text := fmt.Sprintf("%.2f (%.2f)", quantile(e.samples[name], .5), quantile(e.samples[name], .95))
+			text := fmt.Sprintf("%.2f %.2f (%.2f)", quantile(e.samples[name], 0), quantile(e.samples[name], .5), quantile(e.samples[name], .95))
 			if i > 0 {
 				text += fmt.Sprintf(" ×%.3f", quantile(all[0].samples[name], .5)/quantile(e.samples[name], .5))
 			}
-			fmt.Printf(" %24s", text)
+			fmt.Printf(" %36s", text)
 		}
 		fmt.Println()
 	}
@@ -302,10 +329,13 @@ func main() {
 	defer os.RemoveAll(logs)
 	var all []*endpoint
 	for _, arg := range flag.Args() {
-		name, socket, _ := strings.Cut(arg, "=")
+		name, rest, _ := strings.Cut(arg, "=")
+		groups := strings.Split(rest, ",")
+		socket := groups[0]
 		conn := must(grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials())))
 		e := &endpoint{name: name, socket: socket, runtime: cri.NewRuntimeServiceClient(conn),
-			image: cri.NewImageServiceClient(conn), pid: peer(socket), samples: map[string][]float64{}}
+			image: cri.NewImageServiceClient(conn), pid: peer(socket), groups: groups[1:],
+			parent: *parent + "/" + name, samples: map[string][]float64{}}
 		must(e.image.PullImage(ctx, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: *image}}))
 		all = append(all, e)
 	}
@@ -326,6 +356,13 @@ func main() {
 		}
 	}
 	report(all)
+	for _, e := range all { // children first
+		for _, group := range []string{e.parent, *parent} {
+			for _, dir := range append(must(filepath.Glob("/sys/fs/cgroup/*"+group)), "/sys/fs/cgroup"+group) {
+				os.Remove(dir) // another bench may use it
+			}
+		}
+	}
 }
 
 func warm(samples map[string][]float64, network string) map[string][]float64 {
