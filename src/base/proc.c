@@ -1,6 +1,7 @@
 #include "base/proc.h"
 
 #include "base/buf.h"
+#include "base/clone3.h"
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/str.h"
@@ -76,7 +77,7 @@ CHILD_STACK static void child_fds(struct child *c)
 		((struct proc_spec *)s)->exec_fd = keep_exec;
 }
 
-CHILD_STACK static int child_main(void *arg)
+CHILD_STACK static void child_main(void *arg)
 {
 	struct child *c = arg;
 	const struct proc_spec *s = c->spec;
@@ -105,33 +106,33 @@ CHILD_STACK static int child_main(void *arg)
 		(void)execve(s->file, s->argv, envp);
 	else
 		(void)syscall(SYS_execveat, s->exec_fd, "", s->argv, envp, AT_EMPTY_PATH);
-	return child_fail(c, "exec");
+	child_fail(c, "exec");
 }
-
-#ifdef __SANITIZE_THREAD__
-/* ThreadSanitizer takes clone() for a fork and lets the child ignore locks from then on; the child has
- * our memory, so we would ignore them too. */
-int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
-#define clone __clone
-#endif
 
 static int spawn_on_stack(struct proc_spec *spec, char *stack, struct proc *out, struct err *e)
 {
 	struct child c = { .spec = spec, .parent = getpid() };
+	int pidfd = -1;
+	struct clone_args args = {
+		.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (uint64_t)spec->new_namespaces |
+			 (spec->cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+		.pidfd = (uint64_t)(uintptr_t)&pidfd,
+		.exit_signal = SIGCHLD,
+		.stack = (uint64_t)(uintptr_t)stack,
+		.stack_size = CHILD_STACK_BYTES,
+		.cgroup = spec->cgroup_fd >= 0 ? (uint64_t)spec->cgroup_fd : 0,
+	};
 	sigset_t all, old;
-	int pidfd = -1, saved;
-	int pid;
+	long pid;
 
 	/* No handler of ours may run in the child while it shares our memory. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pid = clone(child_main, stack + CHILD_STACK_BYTES,
-		    CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD | spec->new_namespaces, &c, &pidfd);
-	saved = errno;
+	pid = clone3_call(&args, sizeof(args), child_main, &c);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
-		return err_sys(e, saved, "clone for %s", spec->argv[0]);
-	*out = (struct proc){ .pid = pid, .pidfd = pidfd };
+		return err_sys(e, (int)-pid, "clone for %s", spec->argv[0]);
+	*out = (struct proc){ .pid = (pid_t)pid, .pidfd = pidfd };
 	if (c.failed) {
 		proc_kill_and_reap(out);
 		fd_close(&out->pidfd);

@@ -24,10 +24,11 @@ struct proc_spec {
 	int mount_ns_fd;    /* setns into it before exec; -1: stay */
 	unsigned flags;
 	int parent_death_signal; /* 0: none; the kernel sends it when the thread that spawned ends */
+	int cgroup_fd;      /* of the unified hierarchy, to be born in (joining it costs milliseconds); -1: ours */
 	int new_namespaces; /* CLONE_NEW* to be born in (CLONE_NEWPID: only a child can be) */
 };
 #define PROC_SPEC_INIT { .exec_fd = -1, .std_in = -1, .std_out = -1, .std_err = -1, \
-			 .mount_ns_fd = -1 }
+			 .mount_ns_fd = -1, .cgroup_fd = -1 }
 enum { PROC_NEW_SESSION = BIT(0), PROC_KEEP_CWD = BIT(1), PROC_NEW_MOUNT_NS = BIT(2) };
 
 struct proc {

@@ -53,14 +53,15 @@ static size_t sysctls_bytes(const struct monitor_sysctl *sysctls, size_t n)
 	return bytes;
 }
 
-enum { SETUP_LEAN = BIT(0) }; /* TAG_FLAGS of SETUP */
+enum { SETUP_LEAN = BIT(0), SETUP_IN_UNIFIED = BIT(1) }; /* TAG_FLAGS of SETUP */
 
 static void setup_write(struct call *c, struct ask *q, const struct monitor_program *p,
-			const struct monitor_pod_spec *s, int listen_fd)
+			const struct monitor_pod_spec *s, int listen_fd, bool in_unified)
 {
 	ask_begin(c, q, MONITOR_OP_SETUP, sizeof(*p->cgroups) + sysctls_bytes(s->sysctls, s->nsysctls));
 	message_add_text(&q->w, TAG_POD_ID, s->pod_id);
-	message_add_number(&q->w, TAG_FLAGS, p->lean_mount_ns_fd >= 0 ? SETUP_LEAN : 0);
+	message_add_number(&q->w, TAG_FLAGS, (p->lean_mount_ns_fd >= 0 ? SETUP_LEAN : 0u) |
+						     (in_unified ? SETUP_IN_UNIFIED : 0u));
 	message_add_number(&q->w, TAG_NAMESPACES, s->namespaces);
 	message_add_text(&q->w, TAG_HOSTNAME, s->hostname ? s->hostname : "");
 	message_add_text(&q->w, TAG_CGROUP, s->cgroup ? s->cgroup : "");
@@ -74,8 +75,8 @@ static void setup_write(struct call *c, struct ask *q, const struct monitor_prog
 		ask_fd(q, TAG_CGROUP_ROOT_FD, p->cgroups->h[i].root_fd);
 }
 
-static int program_spawn(const struct monitor_program *p, const char *pod_id, int birth_fd, struct proc *out,
-			 struct err *e)
+static int program_spawn(const struct monitor_program *p, const char *pod_id, int birth_fd, int cgroup_fd,
+			 struct proc *out, struct err *e)
 {
 	struct proc_spec spec = PROC_SPEC_INIT;
 	char *argv[] = { "knarr-pod", (char *)pod_id, NULL };
@@ -83,6 +84,7 @@ static int program_spawn(const struct monitor_program *p, const char *pod_id, in
 	spec.exec_fd = p->exec_fd;
 	spec.argv = argv;
 	spec.mount_ns_fd = p->lean_mount_ns_fd;
+	spec.cgroup_fd = cgroup_fd;
 	spec.flags = PROC_NEW_SESSION | (p->lean_mount_ns_fd < 0 ? PROC_NEW_MOUNT_NS : 0);
 	spec.fds[0].from = birth_fd;
 	spec.fds[0].to = BIRTH_FD;
@@ -111,9 +113,11 @@ static int started_read(struct answer *a, const struct proc *proc, struct monito
 }
 
 static int birth(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
-		 struct ask *q, struct monitor_started *out, struct err *e)
+		 int listen_fd, struct monitor_started *out, struct err *e)
 {
 	auto_answer a = { .nfds = 0 };
+	auto_fd int cgroup_fd = -1;
+	struct ask q;
 	auto_fd int mine = -1, its = -1;
 	struct proc proc;
 	int pair[2];
@@ -122,7 +126,13 @@ static int birth(struct call *c, const struct monitor_program *p, const struct m
 		return err_sys(e, errno, "socketpair");
 	mine = pair[0];
 	its = pair[1];
-	if (ask_send(c, mine, q, e) < 0 || program_spawn(p, s->pod_id, its, &proc, e) < 0)
+	/* To be born in a cgroup costs nothing; a move within cgroup2 waits for an RCU grace period (7 ms
+	 * and more on an idle machine). */
+	if (s->cgroup && p->cgroups->of[CGROUP_UNIFIED] >= 0 &&
+	    cgroup_open_unified(p->cgroups, s->cgroup, &cgroup_fd, e) < 0)
+		return -1;
+	setup_write(c, &q, p, s, listen_fd, cgroup_fd >= 0);
+	if (ask_send(c, mine, &q, e) < 0 || program_spawn(p, s->pod_id, its, cgroup_fd, &proc, e) < 0)
 		return -1;
 	fd_close(&its);
 	if (ask_receive(c, mine, &a, e) < 0 || started_read(&a, &proc, out, e) < 0) {
@@ -138,14 +148,12 @@ int monitor_start(struct call *c, const struct monitor_program *p, const struct 
 {
 	auto_fd int listen_fd = -1;
 	struct err ignored;
-	struct ask q;
 
 	if (s->cgroup && !cgroup_exists(p->cgroups, s->cgroup) && cgroup_create(p->cgroups, s->cgroup, e) < 0)
 		return err_in(e, "pod %s", s->pod_id);
 	if (socket_bind(s->run_dirfd, &listen_fd, e) < 0)
 		return err_in(e, "pod %s", s->pod_id);
-	setup_write(c, &q, p, s, listen_fd);
-	if (birth(c, p, s, &q, out, e) < 0) {
+	if (birth(c, p, s, listen_fd, out, e) < 0) {
 		(void)fs_remove_file(s->run_dirfd, MONITOR_SOCKET, &ignored); /* the first error counts */
 		return err_in(e, "start knarr-pod of pod %s", s->pod_id);
 	}

@@ -171,7 +171,7 @@ static int init_start(struct pod *p, struct err *e)
 	return p->pod_pidns < 0 ? -1 : 0;
 }
 
-enum { SETUP_LEAN = BIT(0) }; /* TAG_FLAGS */
+enum { SETUP_LEAN = BIT(0), SETUP_IN_UNIFIED = BIT(1) }; /* TAG_FLAGS */
 
 /* --- SETUP --------------------------------------------------------------------------------------------- */
 
@@ -253,8 +253,8 @@ static int answer_namespaces(struct pod *p, struct request *r, struct err *e)
 
 static int setup_steps(struct pod *p, struct request *r, struct err *e)
 {
-	int skip;
 	const char *id, *cgroup = message_text(&r->m, TAG_CGROUP, "");
+	int skip = message_number(&r->m, TAG_FLAGS, 0) & SETUP_IN_UNIFIED ? CGROUP_SKIP_UNIFIED : 0;
 
 	if (message_need_text(&r->m, TAG_POD_ID, "pod id", &id, e) < 0)
 		return -1;
@@ -266,9 +266,6 @@ static int setup_steps(struct pod *p, struct request *r, struct err *e)
 	    request_need_fd(r, TAG_STATE_DIR_FD, "state folder", &p->state_dir, e) < 0 ||
 	    runtime_take(p, r, e) < 0)
 		return -1;
-	/* Beside v1 the unified hierarchy has no controllers, and moving into it waits for an RCU grace
-	 * period (7 ms and more): there knarr-pod stays where knarrd is. */
-	skip = p->runtime.cgroups.mode == CGROUP_HYBRID ? CGROUP_SKIP_UNIFIED : 0;
 	if (*cgroup && cgroup_join_self(&p->runtime.cgroups, cgroup, NULL, skip, e) < 0)
 		return -1;
 	if (message_number(&r->m, TAG_OOM_SCORE_ADJ, 0))
