@@ -311,6 +311,8 @@ static int slot_take(struct pod *p, struct exec *x, struct err *e)
 		run_cgroup_slot(c, i, path, sizeof(path));
 		if (c->slots_made & bit && cgroup_is_populated(&p->runtime.cgroups, path))
 			continue; /* what an earlier exec left running */
+		if (c->slots_made & bit && !cgroup_exists(&p->runtime.cgroups, path))
+			c->slots_made &= ~bit; /* the container, which may on v2, removed it */
 		if (!slot_renew(p, c, bit, path))
 			continue;
 		if (!(c->slots_made & bit) && cgroup_create_exec(&p->runtime.cgroups, path, e) < 0)

@@ -235,15 +235,17 @@ static int do_new(struct child *c, const struct plan_mount *m, struct err *e)
 /* --- cgroup file systems -------------------------------------------------------------------------- */
 
 /* A bind of the container's own cgroup: in its cgroup namespace that is what a mount of the file
- * system would show, without making one. Without such a namespace it hides the host's paths. */
+ * system would show, without making one. Without such a namespace, v1 hides the host's paths, and v2
+ * shows all of them: /proc/self/cgroup names the whole path, and programs look for it there. */
 static int bind_cgroup(struct child *c, const struct cgroup_hierarchy *h, const struct plan_mount *m, int at,
 		       struct err *e)
 {
+	bool whole = c->rt->cgroups.mode == CGROUP_V2 && !c->plan->has_cgroup_ns;
 	char source[CGROUP_PATH_MAX + 200];
 	auto_fd int fd = -1;
 
 	(void)snprintf(source, sizeof(source), "%s/%s%s%s", c->rt->cgroups.mount, h->name, *h->name ? "/" : "",
-		       c->cgroup ? c->cgroup : "");
+		       c->cgroup && !whole ? c->cgroup : "");
 	fd = mount_clone(AT_FDCWD, source, false, e);
 	if (fd < 0)
 		return -1;

@@ -1,6 +1,7 @@
 #include "runtime/container.h"
 
 #include "base/fd.h"
+#include "base/fs.h"
 #include "base/str.h"
 #include "kernel/clone.h"
 #include "runtime/child.h"
@@ -312,6 +313,68 @@ int container_create(struct runtime *rt, struct arena *a, const struct container
 
 /* --- exec ----------------------------------------------------------------------------------------- */
 
+/* The number, in /proc, of the process behind a pidfd. */
+static int pid_of(struct arena *a, const struct runtime *rt, int pidfd, int64_t *pid, struct err *e)
+{
+	struct str text;
+
+	if (fs_read_file(a, rt->proc_fd, arena_printf(a, "self/fdinfo/%d", pidfd), 4096, &text, e) < 0)
+		return -1;
+	while (text.p) {
+		struct str line = str_cut(&text, '\n');
+
+		if (str_starts(line, "Pid:"))
+			return str_to_i64(str_trim((struct str){ line.p + 4, line.len - 4 }), pid, e);
+	}
+	return err_set(e, ERR_INTERNAL, "no process is behind a pidfd");
+}
+
+/* Where the container's first process sits now, in the v2 hierarchy: below the container's cgroup. */
+static int own_cgroup(struct arena *a, const struct runtime *rt, const struct exec_spec *s, const char **out,
+		      struct err *e)
+{
+	size_t n = strlen(s->cgroup);
+	struct str text;
+	int64_t pid;
+
+	if (pid_of(a, rt, s->pidfd, &pid, e) < 0 ||
+	    fs_read_file(a, rt->proc_fd, arena_printf(a, "%lld/cgroup", (long long)pid), 65536, &text, e) < 0)
+		return -1;
+	while (text.p) {
+		struct str line = str_cut(&text, '\n');
+		char *path;
+
+		if (!str_starts(line, "0::/"))
+			continue;
+		path = str_dup(a, (struct str){ line.p + 4, line.len - 4 });
+		if (strncmp(path, s->cgroup, n) != 0 || path[n] != '/')
+			break;
+		*out = path;
+		return 0;
+	}
+	return err_set(e, ERR_STATE, "the first process of container %s is not below its cgroup", s->id);
+}
+
+/* A container that has a subtree of cgroups of its own (systemd, a container engine) handed its
+ * controllers down: the kernel then lets no process into the container's own cgroup. The first
+ * process has moved into one below, where another one is welcome too. */
+static int launch_beside(struct launch *l, struct arena *a, const struct exec_spec *s, struct container_process *p,
+			 struct err *e)
+{
+	struct runtime *rt = l->rt;
+	struct err ignored;
+	const char *path;
+
+	if (launch(l, NULL, p, e) == 0)
+		return 0;
+	if ((e->sys != EBUSY && e->sys != EOPNOTSUPP) || s->exec_cgroup || !s->cgroup ||
+	    rt->cgroups.of[CGROUP_UNIFIED] < 0 || own_cgroup(a, rt, s, &path, &ignored) < 0)
+		return -1;
+	l->unified = l->child->exec_cgroup = path;
+	l->child->in_unified = false;
+	return launch(l, NULL, p, e);
+}
+
 int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *s,
 		   struct container_process *out, struct err *e)
 {
@@ -345,7 +408,7 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	/* A process that joins a frozen v1 cgroup would stop there for good, and we with it. */
 	if (s->cgroup && cgroup_is_frozen(&rt->cgroups, s->cgroup))
 		return err_set(e, ERR_STATE, "container %s is paused", s->id);
-	if (launch(&go, NULL, &p, e) < 0)
+	if (launch_beside(&go, a, s, &p, e) < 0)
 		return -1;
 	*out = p;
 	return 0;

@@ -118,7 +118,8 @@ struct exec_spec {
 	const struct oci_process *process; /* what to run */
 	int pidfd;                      /* the container's first process */
 	const char *cgroup;             /* the container's */
-	const char *exec_cgroup;        /* made with cgroup_create_exec(); NULL: the container's own */
+	const char *exec_cgroup;        /* made with cgroup_create_exec(); NULL: the container's own, or, where
+	                                 * it takes no process (v2), that of the first process below it */
 	int std_in, std_out, std_err;
 	unsigned preserve_fds;
 	int parent_death_signal;

@@ -65,6 +65,7 @@ static int plan_namespace(struct plan *p, const struct container_spec *s, const 
 	if (kind == CLONE_NEWUSER || kind == 0x80)
 		return err_set(e, ERR_UNIMPLEMENTED, "linux.namespaces: %s namespaces are not supported by this version",
 			       ns->type);
+	p->has_cgroup_ns |= kind == CLONE_NEWCGROUP;
 	for (size_t i = 0; i < s->nns; i++)
 		if (s->ns[i].kind == kind)
 			given = &s->ns[i];

@@ -66,7 +66,7 @@ enum { PLAN_JOINS_MAX = 8 };
 struct plan {
 	const char *hostname, *domainname;
 	unsigned clone_flags;           /* the new namespaces, CLONE_NEWNS among them */
-	bool new_cgroup_ns, new_net_ns;
+	bool has_cgroup_ns, new_cgroup_ns, new_net_ns;
 	struct plan_join joins[PLAN_JOINS_MAX];
 	size_t njoins;
 	int pid_ns_fd;                  /* joined by the parent around the clone; -1: none */

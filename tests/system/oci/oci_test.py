@@ -18,7 +18,8 @@ BUILD = os.environ["KNARR_BUILD"]
 OCI = os.path.join(BUILD, "src/runtime/knarr-oci")
 BUSYBOX = "/bin/busybox"
 PREFIX = f"knarr-test-{os.getpid()}"
-APPLETS = "sh cat ls id mount umount sleep echo env grep ps head test stat touch true ln mkdir readlink dd hostname kill tty chmod".split()
+V2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+APPLETS = "sh sed cat ls id mount umount sleep echo env grep ps head test stat touch true ln mkdir readlink dd hostname kill tty chmod".split()
 NS = [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "cgroup")]
 CAPS = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
@@ -174,6 +175,28 @@ class Oci(unittest.TestCase):
         out = self.sh("cd /sys/fs/cgroup; cat memory.max cpu.max pids.max 2>/dev/null || "
                       "cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us pids/pids.max")
         self.assertEqual(out.split(), ["67108864", "50000", "100000", "50"])
+
+    @unittest.skipUnless(V2, "cgroup v1: a container cannot hand down controllers there")
+    def test_exec_into_a_container_that_hands_down_controllers(self):
+        for m in self.config["mounts"]:
+            if m["type"] == "cgroup":
+                m["options"].remove("ro")
+        self.start("sh", "-c", "cd /sys/fs/cgroup && mkdir init && echo 0 > init/cgroup.procs && "
+                               "echo +memory +pids > cgroup.subtree_control && touch /done; sleep 1000")
+        for _ in range(200):
+            if os.path.exists(self.root + "/done"):
+                break
+            time.sleep(0.05)
+        for _ in range(2):
+            r = self.oci("exec", self.id, "sh", "-c", "cat /proc/self/cgroup /sys/fs/cgroup/cgroup.subtree_control")
+            self.assertEqual(r.stdout, "0::/init\nmemory pids\n", r.stderr)
+
+    @unittest.skipUnless(V2, "cgroup v1: there the container sees its own part")
+    def test_without_a_cgroup_namespace_the_whole_tree_is_shown(self):
+        self.config["linux"]["namespaces"] = [n for n in NS if n["type"] != "cgroup"]
+        out = self.sh("cat /proc/self/cgroup; ls -d /sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)")
+        self.assertEqual(len(out.splitlines()), 2)
+        self.assertIn(self.id, out)
 
     def test_devices_are_few_and_guarded(self):
         self.config["process"]["capabilities"]["bounding"] = CAPS + ["CAP_MKNOD"]
