@@ -1,8 +1,59 @@
 #include "base/steps.h"
 
+#include "base/str.h"
+
+#include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 int (*steps_fault)(const char *table, const char *step, struct err *e);
+
+/* --- faults that a test wishes of a real program ------------------------------------------------------- */
+
+static struct {
+	struct str at; /* "TABLE.STEP" */
+	int signal;    /* 0: the step fails */
+} wished;
+
+static int fault_wished(const char *table, const char *step, struct err *e)
+{
+	char name[160];
+
+	(void)snprintf(name, sizeof(name), "%s.%s", table, step);
+	if (!str_eqz(wished.at, name))
+		return 0;
+	if (!wished.signal)
+		return err_set(e, ERR_SYSTEM, "made to fail");
+	(void)kill(getpid(), wished.signal); /* stopped and continued, it goes on */
+	return 0;
+}
+
+int steps_fault_set(const char *wish, struct err *e)
+{
+	static const struct { const char *name; int signal; } acts[] = {
+		{ "fail", 0 }, { "kill", SIGKILL }, { "stop", SIGSTOP },
+	};
+	struct str rest = str_of(wish ? wish : "");
+
+	if (!rest.len)
+		return 0;
+	wished.at = str_cut(&rest, ':');
+	for (size_t i = 0; i < ARRAY_SIZE(acts); i++) {
+		if (!str_eqz(rest, acts[i].name))
+			continue;
+		wished.signal = acts[i].signal;
+		steps_fault = fault_wished;
+		return 0;
+	}
+	return err_set(e, ERR_INVALID, "fault \"%s\" is not TABLE.STEP:fail, :kill or :stop", wish);
+}
+
+int steps_point(const char *table, const char *step, struct err *e)
+{
+	return steps_fault ? steps_fault(table, step, e) : 0;
+}
+
+/* --- steps --------------------------------------------------------------------------------------------- */
 
 static int step_act(const struct steps *s, size_t i, void *ctx, struct err *e)
 {
@@ -10,7 +61,7 @@ static int step_act(const struct steps *s, size_t i, void *ctx, struct err *e)
 
 	if (s->mark && s->mark(ctx, i, e) < 0)
 		return -1;
-	if (steps_fault && steps_fault(s->name, step->name, e) < 0)
+	if (steps_point(s->name, step->name, e) < 0)
 		return -1;
 	return step->act(ctx, e);
 }

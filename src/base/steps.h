@@ -41,4 +41,13 @@ int steps_undo(const struct steps *s, size_t last, void *ctx, struct err *e);
  * NULL (the default) does nothing. Set once, before any thread runs. */
 extern int (*steps_fault)(const char *table, const char *step, struct err *e);
 
+/* A moment that is in no table but that a fault test wants to reach, named as a step is. */
+int steps_point(const char *table, const char *step, struct err *e);
+
+/* Sets steps_fault as `wish` says: "TABLE.STEP:fail", "TABLE.STEP:kill" (the process, by SIGKILL) or
+ * "TABLE.STEP:stop" (by SIGSTOP); "TABLE.undo STEP:…" names the undo. For tests of real programs (the
+ * environment's KNARR_FAULT); NULL or "" sets nothing. The text must live as long as the program.
+ * ERR_INVALID: not such a text. */
+int steps_fault_set(const char *wish, struct err *e);
+
 #endif

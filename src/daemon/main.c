@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/opt.h"
+#include "base/steps.h"
 #include "base/thread.h"
 #include "daemon/config.h"
 #include "daemon/notify.h"
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 enum {
@@ -208,7 +210,9 @@ int main(UNUSED int argc, char **argv)
 	keep_memory_small();
 	log_configure(LOG_INFO, LOG_TEXT, STDERR_FILENO);
 	(void)signal(SIGPIPE, SIG_IGN); /* a helper that ends is seen by its exit */
-	rc = start(&d, argv, &e);
+	rc = steps_fault_set(getenv("KNARR_FAULT"), &e); /* for tests, see base/steps.h */
+	if (rc == 0)
+		rc = start(&d, argv, &e);
 	if (rc < 0)
 		log_error("%s", e.msg);
 	arena_free(&d.arena);

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/steps.h"
 #include "spec/digest.h"
 #include "spec/image_config.h"
 #include "spec/ref.h"
@@ -423,7 +424,8 @@ int images_commit(struct images *im, struct call *c, const char *id, const struc
 {
 	int rc;
 
-	if (digest_check(id, e) < 0 || layers_sync(im->layers, e) < 0 || write_begin(im, c, e) < 0)
+	if (digest_check(id, e) < 0 || layers_sync(im->layers, e) < 0 || steps_point("pull", "row", e) < 0 ||
+	    write_begin(im, c, e) < 0)
 		return err_in(e, "image %s", id);
 	rc = commit(im, id, r, refs, e);
 	write_end(im);

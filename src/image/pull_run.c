@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/steps.h"
 #include "image/pull_agent.h"
 #include "spec/digest.h"
 #include "spec/manifest.h"
@@ -309,6 +310,8 @@ static int start(struct pull *p, struct job *j, struct call *call, struct err *e
 /* The blob is whole: it is there for others from now on. */
 static int end_fetch(struct pull *p, struct job *j, struct err *e)
 {
+	if (steps_point("pull", "blob", e) < 0)
+		return -1;
 	j->fetching = false;
 	if (content_commit(p->im->content, j->blob->digest, (uint64_t)j->blob->size, e) < 0)
 		return -1;
@@ -371,6 +374,8 @@ static int advance(struct pull *p, struct job *j, bool unpack_ended, struct err 
 	if (j->fetching || j->unpacking)
 		return 0;
 	if (j->layer.mine) {
+		if (steps_point("pull", "layer", e) < 0)
+			return -1;
 		j->layer.mine = false;
 		if (layer_commit(p->im->layers, &j->layer, &j->result, e) < 0)
 			return err_in(e, "layer %s", j->blob->digest);
@@ -508,6 +513,8 @@ static int commit(struct pull *p, struct err *e)
 		refs = strv_append(p->a, refs, ref_text(p->a, p->w->ref));
 	refs = strv_append(p->a, refs, ref_with_digest(p->a, p->w->ref, p->top.digest));
 	tell_progress(p, "the disk");
+	if (steps_point("pull", "image", e) < 0)
+		return -1;
 	return images_commit(p->im, p->call, p->image.config.digest, &r, refs, e);
 }
 
@@ -557,7 +564,7 @@ int pull_run(const struct pull_work *w, char **id, struct err *e)
 			  .agent = { .sock = -1 }, .name = ref_text(&w->call->arena, w->ref) };
 	int r = -1;
 
-	if (start_agent(&p, e) == 0 && resolve(&p, e) == 0 && plan(&p, e) == 0 && pull_layers(&p, e) == 0 &&
+	if (start_agent(&p, e) == 0 && steps_point("pull", "resolve", e) == 0 && resolve(&p, e) == 0 && plan(&p, e) == 0 && pull_layers(&p, e) == 0 &&
 	    commit(&p, e) == 0)
 		r = 0;
 	give_back(&p);

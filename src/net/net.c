@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/steps.h"
 #include "net/attachment.h"
 #include "net/conf_dir.h"
 #include "net/orphans.h"
@@ -164,6 +165,8 @@ static int run_del(struct net *n, struct call *c, const struct attachment *t, co
 		if (plugin_run(&n->place, c, &task, i, prev, &ignored, e) < 0)
 			return -1;
 	}
+	if (steps_point("network", "deleted", e) < 0)
+		return -1;
 	return attachment_delete(n->catalog, t, e);
 }
 
@@ -294,7 +297,8 @@ int net_add(struct net *n, struct call *c, const struct net_request *r, struct n
 	t.config = conf.doc;
 	if (attachment_put(n->catalog, &t, e) < 0)
 		return -1;
-	if (run_add(n, c, &t, &conf, r->netns_path, &result, e) == 0) {
+	if (steps_point("network", "add", e) == 0 &&
+	    run_add(n, c, &t, &conf, r->netns_path, &result, e) == 0 && steps_point("network", "added", e) == 0) {
 		t.state = ATTACHMENT_ADDED;
 		t.result = result.doc;
 		if (attachment_put(n->catalog, &t, e) == 0)

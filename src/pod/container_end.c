@@ -144,6 +144,8 @@ int container_stop_object(struct container *k, struct call *c, int64_t grace_ns,
 
 	if (rc <= 0)
 		return rc;
+	if (steps_point("stop", "signal", e) < 0)
+		return -1;
 	if (grace_ns > 0) {
 		if (signal && ask_kill(k, c, signal, MONITOR_KILL_FIRST, e) < 0)
 			return -1;
@@ -151,7 +153,9 @@ int container_stop_object(struct container *k, struct call *c, int64_t grace_ns,
 		if (rc != 0)
 			return rc < 0 ? -1 : 0;
 	}
-	if (kill_now(k, c, e) < 0)
+	if (steps_point("stop", "kill", e) < 0 || kill_now(k, c, e) < 0)
+		return -1;
+	if (steps_point("stop", "wait", e) < 0)
 		return -1;
 	return wait_killed(k, c, e);
 }

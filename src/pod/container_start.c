@@ -100,6 +100,8 @@ static int ask_monitor(struct container *k, struct monitor_process *out, struct 
 		.stdin_once = k->config->stdin_once, .tty = k->config->tty,
 	};
 	if (rc == 0)
+		rc = steps_point("start", "ask", e);
+	if (rc == 0)
 		rc = monitor_container_start(&c, k->pod->run_dirfd, &r, out, e);
 	if (rc < 0 && (e->kind == ERR_TIMEOUT || e->kind == ERR_UNAVAILABLE)) {
 		struct err ignored;
@@ -155,8 +157,10 @@ int container_start(struct pods *ps, UNUSED struct call *c, enum pod_owner owner
 			log_error("%s", ignored.msg);
 		return err_in(e, "start container %s", k->id);
 	}
+	(void)steps_point("start", "answered", &ignored);
 	has_started(k, &process);
 	if (container_save(k, &ignored) < 0)
 		log_error("%s", ignored.msg);
+	(void)steps_point("start", "saved", &ignored);
 	return 0;
 }

@@ -64,7 +64,7 @@ class Knarrd:
         self.bridge = f"kn{self.name}"
         self.cgroup = f"knarr-test-{self.name}"
         self.octet = 1 + sum(self.name.encode()) * 7 % 250
-        self.process = None
+        self.process, self.programs = None, {}
 
     def write_config(self):
         self.dir.joinpath("cni").mkdir(exist_ok=True)
@@ -104,11 +104,16 @@ cgroup:
         return where
 
     def program(self, name):
-        return next(p for p in self.build.rglob(name) if p.is_file() and os.access(p, os.X_OK))
+        if name not in self.programs:
+            self.programs[name] = next(p for p in self.build.rglob(name) if p.is_file() and os.access(p, os.X_OK))
+        return self.programs[name]
 
-    def start(self, wait=True):
-        self.process = subprocess.Popen([self.program("knarrd"), "--config", self.config], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=open(self.log, "a"))
+    def start(self, wait=True, fault=""):
+        """fault: "TABLE.STEP:kill", see src/base/steps.h."""
+        env = {**os.environ, "KNARR_FAULT": fault} if fault else None
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen([self.program("knarrd"), "--config", self.config], env=env,
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
         if wait:
             until("knarrd's socket", 20, lambda: self.sock.exists() or self.process.poll() is not None)
             if self.process.poll() is not None:
@@ -171,9 +176,13 @@ cgroup:
                 target = line.split()[4]
                 if target.startswith(str(self.dir)):
                     subprocess.run(["umount", "-l", target], check=False)
-        for cgroup in self.cgroups():
-            with contextlib.suppress(OSError):
-                cgroup.rmdir()
+        for _ in range(40):  # what was killed a moment ago is still in them
+            for cgroup in self.cgroups():
+                with contextlib.suppress(OSError):
+                    cgroup.rmdir()
+            if not self.cgroups():
+                break
+            time.sleep(0.05)
         subprocess.run(["ip", "link", "del", self.bridge], stderr=subprocess.DEVNULL, check=False)
         if not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
