@@ -123,6 +123,8 @@ def kill_in_pull(w, keeper, before, point):
     pull = w.cri.later("PullImage", image={"image": image})
     until("the fault stops knarrd", 20, lambda: stopped(w))
     helpers = w.children()
+    if not helpers:
+        raise AssertionError("knarrd has no children in the middle of a pull")
     w.kill()
     try:
         pull.result()
@@ -263,6 +265,10 @@ def main():
     with World() as w:
         keeper = Keeper(w)
         before = w.snapshot()
+        with t.test("the look at the machine sees what a pod holds"):
+            for part in ("cgroup", "knarr-pod", "mount", "netns/", "root/pods/", "root/containers/", "run/pods/", "address", "link"):
+                if not any(line.startswith(part) for line in before):
+                    raise AssertionError(f"no {part} in {before}")
         for call, points in POINTS.items():
             for point in points:
                 with t.test(f"killed in {call} at {point}: undone or whole, and the same names can be used at once"):
