@@ -90,9 +90,15 @@ CRI_METHOD(stream_containers)
 	return send_in_pieces(ctx, c, "containers", containers, n, e);
 }
 
-static void container_info(struct arena *a, const struct container_view *v, CRI_T(ContainerStatusResponse) *out)
+static void container_info(const struct rpc_context *ctx, struct arena *a, const struct container_view *v,
+			   CRI_T(ContainerStatusResponse) *out)
 {
+	struct str config = { 0 };
 	struct info info;
+	struct err ignored;
+
+	if (container_config_json(cri_of(ctx)->pods, a, v->owner, v->id, &config, &ignored) < 0)
+		config.len = 0;
 
 	info_begin(&info, a);
 	info_text(&info, "sandboxID", v->pod_id);
@@ -103,8 +109,9 @@ static void container_info(struct arena *a, const struct container_view *v, CRI_
 	info_list(&info, "command", v->config->command);
 	info_list(&info, "args", v->config->args);
 	info_text(&info, "workingDir", v->config->working_dir);
-	info_number(&info, "privileged", v->config->privileged);
-	info_number(&info, "oomKilled", v->oom_killed);
+	info_bool(&info, "privileged", v->config->privileged);
+	info_bool(&info, "oomKilled", v->oom_killed);
+	info_json(&info, "runtimeSpec", config);
 	info_end(&info, &out->base);
 }
 
@@ -119,7 +126,7 @@ CRI_METHOD(container_status)
 		return -1;
 	out->status = container_status_out(ctx, &c->arena, &views->v[0]);
 	if (in->verbose)
-		container_info(&c->arena, &views->v[0], out);
+		container_info(ctx, &c->arena, &views->v[0], out);
 	return 0;
 }
 

@@ -282,21 +282,37 @@ static CRI_T(ContainerResources) *container_resources_out(const struct rpc_conte
 	return out;
 }
 
-/* kubelet asks for containers by image ID; people want to read the name it has. */
-static CRI_T(ImageSpec) *image_name_out(const struct rpc_context *ctx, struct arena *a,
-					const struct container_view *v)
+static bool same_repository(const char *digest, const char *name)
 {
-	CRI_T(ImageSpec) *s = image_spec_out(a, v->config);
+	struct str repository = str_of(digest);
+
+	repository = str_cut(&repository, '@');
+	return strncmp(name, repository.p, repository.len) == 0 &&
+	       (name[repository.len] == ':' || name[repository.len] == '@');
+}
+
+/* kubelet asks for containers by image ID; people want to read the name it has, and a pod's status shows
+ * image_ref as imageID: "digested reference to the image in use", REPOSITORY@sha256:… of that name. */
+static void image_names_out(const struct rpc_context *ctx, struct arena *a, const struct container_view *v,
+			    CRI_T(ContainerStatus) *s)
+{
 	struct image image;
 	struct err gone;
 
+	s->image = image_spec_out(a, v->config);
+	s->image_ref = s->image_id = text_out(v->image_id);
 	if (image_find(cri_of(ctx)->images, a, v->image_id, &image, &gone) < 0)
-		return s;
+		return;
 	if (image.tags && image.tags[0])
-		s->image = strv_has(image.tags, v->config->image) ? v->config->image : image.tags[0];
+		s->image->image = strv_has(image.tags, v->config->image) ? v->config->image : image.tags[0];
 	else if (image.digests && image.digests[0])
-		s->image = image.digests[0];
-	return s;
+		s->image->image = image.digests[0];
+	for (size_t i = strv_len(image.digests); i-- > 0;) {
+		if (i == 0 || same_repository(image.digests[i], s->image->image)) {
+			s->image_ref = image.digests[i];
+			return;
+		}
+	}
 }
 
 CRI_T(ContainerStatus) *container_status_out(const struct rpc_context *ctx, struct arena *a,
@@ -312,8 +328,7 @@ CRI_T(ContainerStatus) *container_status_out(const struct rpc_context *ctx, stru
 	s->started_at = v->started_wall_ns;
 	s->finished_at = v->finished_wall_ns;
 	s->exit_code = v->exit_code;
-	s->image = image_name_out(ctx, a, v);
-	s->image_ref = s->image_id = text_out(v->image_id);
+	image_names_out(ctx, a, v, s);
 	s->reason = text_out(v->reason);
 	s->message = text_out(v->message);
 	SET_MAP(a, s, labels, &v->config->labels);
@@ -331,7 +346,7 @@ CRI_T(ContainerStatus) *container_status_out(const struct rpc_context *ctx, stru
 
 /* --- verbose ----------------------------------------------------------------------------------------- */
 
-enum { INFO_MAX = 1 << 20 };
+enum { INFO_MAX = 4 << 20, INFO_ROOM = 64 << 10 };
 
 void info_begin(struct info *i, struct arena *a)
 {
@@ -363,6 +378,22 @@ void info_number(struct info *i, const char *key, int64_t value)
 
 	if (info_key(i, key))
 		(void)!buf_addf(&i->text, &full, "%" PRId64, value);
+}
+
+void info_bool(struct info *i, const char *key, bool value)
+{
+	struct err full;
+
+	if (info_key(i, key))
+		(void)!buf_addz(&i->text, value ? "true" : "false", &full);
+}
+
+void info_json(struct info *i, const char *key, struct str json)
+{
+	struct err full;
+
+	if (json.len && i->text.len + json.len < INFO_MAX - INFO_ROOM && info_key(i, key))
+		(void)!buf_add(&i->text, json.p, json.len, &full);
 }
 
 void info_list(struct info *i, const char *key, char *const *values)

@@ -88,8 +88,10 @@ static int image_info(const struct rpc_context *ctx, struct arena *a, const stru
 {
 	struct image_config config;
 	struct info info;
+	struct str text;
 
-	if (image_config_of(cri_of(ctx)->images, a, im->id, &config, e) < 0)
+	if (image_config_of(cri_of(ctx)->images, a, im->id, &config, e) < 0 ||
+	    image_config_text(cri_of(ctx)->images, a, im->id, &text, e) < 0)
 		return -1;
 	info_begin(&info, a);
 	info_text(&info, "created", config.created);
@@ -102,6 +104,7 @@ static int image_info(const struct rpc_context *ctx, struct arena *a, const stru
 	info_list(&info, "volumes", config.volumes);
 	info_list(&info, "exposedPorts", config.exposed_ports);
 	info_list(&info, "diffIDs", config.diff_ids);
+	info_json(&info, "imageSpec", text);
 	info_end(&info, &out->base);
 	return 0;
 }

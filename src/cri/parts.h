@@ -109,6 +109,8 @@ struct info {
 void info_begin(struct info *i, struct arena *a);
 void info_text(struct info *i, const char *key, const char *value); /* NULL: left out */
 void info_number(struct info *i, const char *key, int64_t value);
+void info_bool(struct info *i, const char *key, bool value);
+void info_json(struct info *i, const char *key, struct str json);   /* a document; empty: left out */
 void info_list(struct info *i, const char *key, char *const *values);
 /* Sets m's map field "info"; releases i. */
 void info_end(struct info *i, ProtobufCMessage *m);

@@ -69,6 +69,8 @@ int image_remove(struct images *im, struct call *c, const char *name, struct err
 int image_tag(struct images *im, const char *id, const char *reference, struct err *e);
 
 int image_config_of(struct images *im, struct arena *a, const char *id, struct image_config *out, struct err *e);
+/* The same document as it was pulled: JSON, verified. */
+int image_config_text(struct images *im, struct arena *a, const char *id, struct str *out, struct err *e);
 
 struct image_usage {
 	char *mount_point;         /* of the file system that holds root */

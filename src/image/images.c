@@ -270,6 +270,16 @@ int image_config_of(struct images *im, struct arena *a, const char *id, struct i
 	return 0;
 }
 
+int image_config_text(struct images *im, struct arena *a, const char *id, struct str *out, struct err *e)
+{
+	struct image_config parsed;
+
+	if (content_read(im->content, a, id, IMAGE_CONFIG_MAX, out, e) < 0 ||
+	    image_config_parse(a, *out, &parsed, e) < 0)
+		return err_in(e, "image %s: its configuration", id);
+	return 0;
+}
+
 /* --- writing --------------------------------------------------------------------------------------- */
 
 static int write_begin(struct images *im, struct call *c, struct err *e)

@@ -220,6 +220,14 @@ static void show_resources(struct arena *a, const struct oci_resources *r, struc
 		out->hugepages = (struct json_vec){ pages, r->hugepage_limits.count };
 }
 
+int container_config_json(struct pods *ps, struct arena *a, enum pod_owner owner, const char *id, struct str *out,
+			  struct err *e)
+{
+	auto_container *k = container_get(ps, owner, id, e);
+
+	return k ? fs_read_file(a, AT_FDCWD, container_path(a, k, "config.json"), CONFIG_MAX, out, e) : -1;
+}
+
 int container_resources(struct pods *ps, struct arena *a, enum pod_owner owner, const char *id,
 			struct config_resources *out, struct err *e)
 {

@@ -47,6 +47,13 @@ struct recording {
 	bool busy;               /* a thread writes */
 };
 
+/* The last sample of a cgroup's CPU use, and the rate from the one before. */
+struct cpu_sample {
+	uint64_t used_ns;
+	int64_t at_ns;           /* CLOCK_MONOTONIC; 0: none yet */
+	uint64_t nanocores;
+};
+
 struct pod {
 	struct pods *all;
 	atomic_uint refs;
@@ -76,6 +83,7 @@ struct pod {
 	int netns_fd;            /* worker's, from knarr-pod's start until it has a name */
 	bool undo_failed;        /* worker's: something is left of the last undo */
 	uint64_t watch_number;   /* 0: not watched */
+	struct cpu_sample cpu;
 };
 
 /* A bind mount of config.json. knarr-pod lives in another mount namespace: start opens the source. */
@@ -113,9 +121,7 @@ struct container {
 	int root_fd;             /* the root's mount, made by create for start; worker's */
 	struct making making;
 	struct recording recording;
-	uint64_t cpu_sample_ns;  /* the last two samples of its CPU use, for nanocores */
-	int64_t cpu_sample_at_ns;
-	uint64_t cpu_nanocores;
+	struct cpu_sample cpu;
 };
 
 enum { EVENT_RING = 1024 };

@@ -188,6 +188,10 @@ int container_status(struct pods *ps, struct arena *a, enum pod_owner owner, con
 int container_resources(struct pods *ps, struct arena *a, enum pod_owner owner, const char *id,
 			struct config_resources *out, struct err *e);
 
+/* config.json as it lies in the bundle. ERR_NOT_FOUND: a container that never got as far. */
+int container_config_json(struct pods *ps, struct arena *a, enum pod_owner owner, const char *id, struct str *out,
+			  struct err *e);
+
 struct container_filter {
 	const char *id, *pod_id;     /* or prefixes */
 	const enum container_state *state;

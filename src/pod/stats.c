@@ -43,18 +43,18 @@ static int usage_of(struct pods *ps, const char *cgroup, struct cgroup_usage *u,
 }
 
 /* The rate between this sample and the one before, at least 100 ms ago. */
-static void sample_cpu(struct container *k, struct cgroup_usage *u)
+static void sample_cpu(struct pods *ps, struct cpu_sample *last, struct cgroup_usage *u)
 {
-	LOCKED(&k->all->lock);
-	int64_t now = clock_mono_ns(), since = now - k->cpu_sample_at_ns;
+	LOCKED(&ps->lock);
+	int64_t now = clock_mono_ns(), since = now - last->at_ns;
 
-	if (k->cpu_sample_at_ns && since >= 100 * NS_PER_MS && u->cpu_ns >= k->cpu_sample_ns)
-		k->cpu_nanocores = (uint64_t)((double)(u->cpu_ns - k->cpu_sample_ns) * 1e9 / (double)since);
-	if (!k->cpu_sample_at_ns || since >= 100 * NS_PER_MS) {
-		k->cpu_sample_at_ns = now;
-		k->cpu_sample_ns = u->cpu_ns;
+	if (last->at_ns && since >= 100 * NS_PER_MS && u->cpu_ns >= last->used_ns)
+		last->nanocores = (uint64_t)((double)(u->cpu_ns - last->used_ns) * 1e9 / (double)since);
+	if (!last->at_ns || since >= 100 * NS_PER_MS) {
+		last->at_ns = now;
+		last->used_ns = u->cpu_ns;
 	}
-	u->cpu_nanocores = k->cpu_nanocores;
+	u->cpu_nanocores = last->nanocores;
 }
 
 static void fill(struct pods *ps, struct arena *a, struct container_stats *s)
@@ -65,7 +65,7 @@ static void fill(struct pods *ps, struct arena *a, struct container_stats *s)
 
 	if (s->view.state == CONTAINER_RUNNING && k->cgroup_path &&
 	    usage_of(ps, k->cgroup_path, &s->usage, &ignored) == 0)
-		sample_cpu(k, &s->usage);
+		sample_cpu(ps, &k->cpu, &s->usage);
 	if (!s->usage.at_wall_ns)
 		s->usage.at_wall_ns = clock_wall_ns();
 	if (snapshot_usage(ps->images, k->id, &s->layer_bytes, &s->layer_inodes, &ignored) == 0) {
@@ -167,6 +167,30 @@ void pod_stats_release(struct pod_stats_list *l)
 	l->n = 0;
 }
 
+/* A pod without a cgroup of its own uses what its containers use. */
+static void add_up(struct pod_stats *s)
+{
+	struct cgroup_usage *to = &s->usage;
+
+	for (size_t i = 0; i < s->containers.n; i++) {
+		const struct cgroup_usage *u = &s->containers.v[i].usage;
+
+		to->has_cpu |= u->has_cpu;
+		to->has_memory |= u->has_memory;
+		to->has_swap |= u->has_swap;
+		to->has_pids |= u->has_pids;
+		to->cpu_ns += u->cpu_ns;
+		to->cpu_nanocores += u->cpu_nanocores;
+		to->memory_bytes += u->memory_bytes;
+		to->memory_working_set_bytes += u->memory_working_set_bytes;
+		to->memory_rss_bytes += u->memory_rss_bytes;
+		to->page_faults += u->page_faults;
+		to->major_page_faults += u->major_page_faults;
+		to->swap_bytes += u->swap_bytes;
+		to->pids += u->pids;
+	}
+}
+
 static void fill_pod(struct pods *ps, struct arena *a, struct pod_stats *s)
 {
 	const struct container_filter f = { .pod_id = s->view.id };
@@ -174,12 +198,15 @@ static void fill_pod(struct pods *ps, struct arena *a, struct pod_stats *s)
 	struct err ignored;
 
 	if (!str_is_empty(s->view.config->cgroup_parent) &&
-	    cgroup_path_clean(a, s->view.config->cgroup_parent, &path, &ignored) == 0)
-		(void)usage_of(ps, path, &s->usage, &ignored);
+	    cgroup_path_clean(a, s->view.config->cgroup_parent, &path, &ignored) == 0 &&
+	    usage_of(ps, path, &s->usage, &ignored) == 0)
+		sample_cpu(ps, &s->view.object->cpu, &s->usage);
 	if (!s->usage.at_wall_ns)
 		s->usage.at_wall_ns = clock_wall_ns();
 	fill_network(a, s);
-	(void)container_stats_list(ps, a, s->view.owner, &f, &s->containers, &ignored);
+	if (container_stats_list(ps, a, s->view.owner, &f, &s->containers, &ignored) == 0 &&
+	    str_is_empty(s->view.config->cgroup_parent))
+		add_up(s);
 }
 
 int pod_stats_list(struct pods *ps, struct arena *a, enum pod_owner owner, const struct pod_filter *f,

@@ -312,6 +312,26 @@ TEST(a_container_is_shown_whole)
 	assert_int_equal(s->stop_signal, RUNTIME__V1__SIGNAL__SIGNAL_SIGINT);
 	assert_int_equal(s->resources->linux->memory_limit_in_bytes, 77);
 	assert_non_null(strstr(((CRI_T(ContainerStatusResponse) *)q.response)->info[0]->value, "\"sandboxID\":\"p1\""));
+	assert_non_null(strstr(((CRI_T(ContainerStatusResponse) *)q.response)->info[0]->value,
+			       "\"oomKilled\":false,\"runtimeSpec\":{\"ociVersion\":\"1.0.2\"}}"));
+}
+
+/* What `kubectl get pod -o yaml` shows as imageID. */
+TEST(a_containers_image_ref_is_the_digest_of_the_name_it_has)
+{
+	static char *digests[] = { (char *)"example.org/lib/busybox@sha256:a", (char *)"docker.io/library/busybox@sha256:b",
+				   NULL };
+	ASKED(q);
+	CRI_T(ContainerStatusRequest) *in = CRI_NEW(&q.call.arena, container_status_request);
+	CRI_T(ContainerStatus) *s;
+
+	play_container();
+	fake.image.digests = digests;
+	in->container_id = (char *)"c1";
+	assert_answers(q, RUNTIME "ContainerStatus", in);
+	s = ((CRI_T(ContainerStatusResponse) *)q.response)->status;
+	assert_string_equal(s->image_id, "sha256:1");
+	assert_string_equal(s->image_ref, "docker.io/library/busybox@sha256:b");
 }
 
 TEST(exec_output_fits_in_a_message)

@@ -471,3 +471,26 @@ TEST(stats_come_from_the_cgroup)
 	world_remove_pod(&w, pod);
 	world_end(&w);
 }
+
+TEST(a_pod_without_a_cgroup_parent_uses_what_its_containers_use)
+{
+	const struct pod_config config = pod_named("p");
+	auto_arena a = { 0 };
+	struct pod_stats_list s = { 0 };
+	struct world w;
+	const char *pod;
+	struct err e;
+
+	world_begin(&w);
+	pod = world_run(&w, &config);
+	world_start_container(&w, world_create(&w, pod, "c"));
+	world_start_container(&w, world_create(&w, pod, "d"));
+	assert_ok(pod_stats_list(w.pods, &a, POD_OWNER_KUBELET, NULL, &s, &e), e);
+	assert_int_equal(s.n, 1);
+	assert_true(s.v[0].usage.has_memory);
+	assert_int_equal(s.v[0].usage.memory_working_set_bytes, 120);
+	assert_int_equal(s.v[0].usage.cpu_ns, 10);
+	pod_stats_release(&s);
+	world_remove_pod(&w, pod);
+	world_end(&w);
+}
