@@ -157,7 +157,7 @@ cgroup:
             pods = {d.name for d in (self.root / "pods").glob("*")} if (self.root / "pods").exists() else set()
             left += [f"netns {n.name}" for n in netns.iterdir() if n.name.removeprefix("knarr-") in pods]
         mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
-        left += [m for m in mounts if str(self.dir) in m]
+        left += [m for m in mounts if str(self.root) in m or str(self.run) in m]
         left += [f"knarr-pod {p}" for p in self.monitors()]
         return left
 

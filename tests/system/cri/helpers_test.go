@@ -121,11 +121,27 @@ func (c *client) run(t *testing.T, config *v1.PodSandboxConfig) string {
 		if _, err := c.RemovePodSandbox(background, &v1.RemovePodSandboxRequest{PodSandboxId: id}); err != nil {
 			t.Errorf("remove: %v", err)
 		}
-		for _, controller := range []string{"", "memory", "cpu,cpuacct", "cpuset", "pids", "unified", "systemd", "freezer"} {
-			os.Remove(filepath.Join("/sys/fs/cgroup", controller, config.Linux.CgroupParent)) // as kubelet does
-		}
+		removeCgroup(config.Linux.CgroupParent)
 	})
 	return id
+}
+
+// As kubelet does, in every hierarchy. One whose child has just gone is busy for a moment.
+func removeCgroup(name string) {
+	for range 200 {
+		left, _ := filepath.Glob("/sys/fs/cgroup/*" + name)
+		left = append(left, "/sys/fs/cgroup"+name)
+		busy := false
+		for _, path := range left {
+			if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+				busy = true
+			}
+		}
+		if !busy {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func containerConfig(name string, command ...string) *v1.ContainerConfig {
