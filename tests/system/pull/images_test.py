@@ -184,7 +184,7 @@ class Faults(Case):
     def test_a_layer_that_is_no_archive(self):
         bad = images.Image([b"this is no tar" * 1000])
         bad.push(self.registry.address, "a/bad", "1")
-        self.fails("^error (corrupt|invalid): .*layer", "a/bad:1")
+        self.fails("^error (corrupt|invalid): .*(layer|unpack)", "a/bad:1")
 
     def test_a_wrong_diff_id(self):
         bad = images.Image([images.layer([("f", b"1")])])
