@@ -156,6 +156,13 @@ func (e *endpoint) podConfig(network, logs string) *cri.PodSandboxConfig {
 	}
 }
 
+// As kubelet sends them.
+var (
+	masked = []string{"/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+		"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"}
+	readonly = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
 func containerConfig(p *cri.PodSandboxConfig) *cri.ContainerConfig {
 	return &cri.ContainerConfig{
 		Metadata: &cri.ContainerMetadata{Name: "c"},
@@ -166,6 +173,8 @@ func containerConfig(p *cri.PodSandboxConfig) *cri.ContainerConfig {
 			Resources: &cri.LinuxContainerResources{MemoryLimitInBytes: 1 << 30},
 			SecurityContext: &cri.LinuxContainerSecurityContext{
 				NamespaceOptions: p.Linux.SecurityContext.NamespaceOptions,
+				MaskedPaths:      masked,
+				ReadonlyPaths:    readonly,
 				Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}}},
 	}
 }
@@ -269,6 +278,7 @@ func (e *endpoint) scale(ctx context.Context, network, logs string) {
 		return float64(time.Since(start).Milliseconds())
 	}
 	e.add(prefix+"up", each(func(i int) { ids[i][0], ids[i][1] = e.up(ctx, configs[i], plain) }))
+	time.Sleep(2 * time.Second) // what lies idle is what a node pays
 	e.add(prefix+"daemon PSS, KiB", float64(pss(e.pid)))
 	helpers := 0
 	own, _ := os.Readlink("/proc/self/ns/pid")
