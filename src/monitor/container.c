@@ -25,7 +25,7 @@ const char *container_state_name(enum container_state s)
 
 struct container *container_find(struct pod *p, const char *id)
 {
-	for (size_t i = 0; i < CONTAINERS_MAX; i++)
+	for (size_t i = 0; i < p->containers_top; i++)
 		if (p->containers[i].state != CONTAINER_FREE && streq(p->containers[i].id, id))
 			return &p->containers[i];
 	return NULL;
@@ -35,7 +35,7 @@ size_t containers_alive(const struct pod *p)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < CONTAINERS_MAX; i++)
+	for (size_t i = 0; i < p->containers_top; i++)
 		n += p->containers[i].state == CONTAINER_RUNNING ||
 		     p->containers[i].state == CONTAINER_ENDING;
 	return n;
@@ -54,7 +54,6 @@ static int stream_read(struct pod *p, struct container *c, enum stream s)
 		n = read(c->streams[s], p->scratch, SCRATCH_BYTES);
 	} while (n < 0 && errno == EINTR);
 	if (n > 0) {
-		p->scratch_used = true;
 		cri_log_feed(&c->log, &c->lines[s], (struct str){ p->scratch, (size_t)n },
 			     clock_wall_ns());
 		return STREAM_MORE;
@@ -264,7 +263,7 @@ void containers_kill_all(struct pod *p)
 	struct occasion o = { .signal = SIGKILL, .kill_all = true };
 	struct err ignored;
 
-	for (size_t i = 0; i < CONTAINERS_MAX; i++) {
+	for (size_t i = 0; i < p->containers_top; i++) {
 		struct container *c = &p->containers[i];
 
 		if (c->state != CONTAINER_RUNNING)
@@ -287,8 +286,9 @@ static struct container *container_new(struct pod *p, const char *id, struct err
 	for (size_t i = 0; i < CONTAINERS_MAX; i++) {
 		struct container *c = &p->containers[i];
 
-		if (c->state != CONTAINER_FREE)
+		if (i < p->containers_top && c->state != CONTAINER_FREE)
 			continue;
+		p->containers_top = MAX(p->containers_top, i + 1);
 		*c = (struct container){
 			.pidfd = -1,
 			.streams = { -1, -1 },

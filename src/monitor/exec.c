@@ -68,7 +68,6 @@ static bool collector_read(struct pod *p, struct exec *x, struct collector *k, b
 		fd_close(&k->fd);
 		return true;
 	}
-	p->scratch_used = true;
 	take = (size_t)MIN((uint64_t)n, x->output_max - k->kept);
 	if (take && collector_keep(k, p->scratch, take) < 0)
 		take = 0; /* out of memory: as if it were above the cap */
@@ -252,14 +251,14 @@ void exec_event(struct pod *p, struct exec *x, enum exec_event ev, int wait_stat
 
 void execs_forget_container(struct pod *p, const struct container *c)
 {
-	for (size_t i = 0; i < EXECS_MAX; i++)
+	for (size_t i = 0; i < p->execs_top; i++)
 		if (p->execs[i].state != EXEC_FREE && p->execs[i].container == c)
 			p->execs[i].container = NULL;
 }
 
 void execs_kill_all(struct pod *p)
 {
-	for (size_t i = 0; i < EXECS_MAX; i++)
+	for (size_t i = 0; i < p->execs_top; i++)
 		if (p->execs[i].state == EXEC_RUNNING)
 			exec_event(p, &p->execs[i], EXEC_ON_TIME, 0);
 }
@@ -271,8 +270,9 @@ static struct exec *exec_new(struct pod *p, struct container *c, struct err *e)
 	for (size_t i = 0; i < EXECS_MAX; i++) {
 		struct exec *x = &p->execs[i];
 
-		if (x->state != EXEC_FREE)
+		if (i < p->execs_top && x->state != EXEC_FREE)
 			continue;
+		p->execs_top = MAX(p->execs_top, i + 1);
 		*x = (struct exec){ .pidfd = -1, .container = c,
 				    .streams = { { .fd = -1, .file = -1 }, { .fd = -1, .file = -1 } } };
 		return x;

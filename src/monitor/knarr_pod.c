@@ -21,6 +21,7 @@ enum { BIRTH_FD = 3 };
 /* Pages that are never touched cost nothing. */
 static struct pod pod;
 static char scratch[SCRATCH_BYTES] __attribute__((aligned(4096)));
+static char packet[MESSAGE_MAX] __attribute__((aligned(4096)));
 
 static int signals_open(struct pod *p, struct err *e)
 {
@@ -42,9 +43,8 @@ static int signals_open(struct pod *p, struct err *e)
 static int begin(struct pod *p, struct err *e)
 {
 	p->listen = p->state_dir = p->signals = p->pod_pidns = -1;
-	for (size_t i = 0; i < CONNS_MAX; i++)
-		p->conns[i].fd = -1;
 	p->scratch = scratch;
+	p->packet = packet;
 	p->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (p->epoll < 0)
 		return err_sys(e, errno, "epoll_create");

@@ -2,6 +2,7 @@
 #include "monitor/client.h"
 
 #include "base/fd.h"
+#include "runtime/container.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -88,11 +89,32 @@ static int devices_make(int dev)
 	return 0;
 }
 
+/* What hides the masked paths of all containers: an empty folder and an empty file on one file system that
+ * cannot be written, since each one mounted makes every new memory cgroup dearer. */
+static int mask_make(void)
+{
+	int mnt = detached("tmpfs", "755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	struct mount_attr readonly = { .attr_set = MOUNT_ATTR_RDONLY };
+	int fs, file, rc;
+
+	if (mnt < 0 || mkdirat(mnt, "dir", 0555) < 0)
+		return -1;
+	file = openat(mnt, "file", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+	if (file < 0 || close(file) < 0 ||
+	    syscall(SYS_mount_setattr, mnt, "", AT_EMPTY_PATH, &readonly, sizeof(readonly)) < 0)
+		return -1;
+	fs = (int)syscall(SYS_fspick, mnt, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+	rc = fs < 0 ? -1 : (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, "ro", NULL, 0);
+	if (rc == 0)
+		rc = (int)syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	return rc < 0 ? -1 : mnt;
+}
+
 /* In the child: system calls only, since its parent has threads. The name of the failed step, or
  * NULL. */
 static const char *lean_build(void)
 {
-	int root, proc, dev, cgroups;
+	int root, proc, dev, cgroups, mask;
 
 	if (unshare(CLONE_NEWNS) < 0)
 		return "unshare";
@@ -103,9 +125,11 @@ static const char *lean_build(void)
 			       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 	root = detached("tmpfs", "755", MOUNT_ATTR_NOSUID);
 	proc = detached("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-	if (root < 0 || proc < 0)
+	mask = mask_make();
+	if (root < 0 || proc < 0 || mask < 0)
 		return "make tmpfs and proc";
-	if (mkdirat(root, "proc", 0555) < 0 || mkdirat(root, "dev", 0755) < 0)
+	if (mkdirat(root, "proc", 0555) < 0 || mkdirat(root, "dev", 0755) < 0 ||
+	    mkdirat(root, RUNTIME_LEAN_MASK, 0555) < 0)
 		return "make folders";
 	dev = openat(root, "dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dev < 0 || devices_make(dev) < 0)
@@ -114,6 +138,7 @@ static const char *lean_build(void)
 			     mkdirat(root, "sys/fs/cgroup", 0555) < 0))
 		return "make folders";
 	if (attach(root, AT_FDCWD, "/") < 0 || attach(proc, root, "proc") < 0 ||
+	    attach(mask, root, RUNTIME_LEAN_MASK) < 0 ||
 	    (cgroups >= 0 && attach(cgroups, root, "sys/fs/cgroup") < 0))
 		return "attach";
 	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)

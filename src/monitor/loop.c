@@ -1,5 +1,7 @@
 #include "monitor/state.h"
 
+#include "runtime/stack.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -9,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { EVENTS_AT_ONCE = 32, IDLE_MS = 500, PAGE_BYTES = 4096 };
+enum { EVENTS_AT_ONCE = 32, IDLE_MS = 500, PAGE_BYTES = 4096, STACK_REST_BYTES = 256 * 1024 };
 
 static uint64_t watch_key(enum source s, size_t index, enum stream stream)
 {
@@ -38,12 +40,12 @@ static void child_ended(struct pod *p, pid_t pid, int status)
 	struct occasion o = { .wait_status = status };
 	struct err ignored;
 
-	for (size_t i = 0; i < CONTAINERS_MAX; i++)
+	for (size_t i = 0; i < p->containers_top; i++)
 		if (p->containers[i].state == CONTAINER_RUNNING && p->containers[i].pid == pid) {
 			(void)container_event(p, &p->containers[i], ON_ENDED, &o, &ignored);
 			return;
 		}
-	for (size_t i = 0; i < EXECS_MAX; i++)
+	for (size_t i = 0; i < p->execs_top; i++)
 		if (p->execs[i].state != EXEC_FREE && p->execs[i].pid == pid) {
 			exec_event(p, &p->execs[i], EXEC_ON_ENDED, status);
 			return;
@@ -100,14 +102,14 @@ static int timeout_ms(const struct pod *p)
 {
 	int64_t next = p->shutdown_deadline_ns, left;
 
-	for (size_t i = 0; i < CONTAINERS_MAX; i++)
+	for (size_t i = 0; i < p->containers_top; i++)
 		if (p->containers[i].state != CONTAINER_FREE)
 			earlier(&next, p->containers[i].deadline_ns);
-	for (size_t i = 0; i < EXECS_MAX; i++)
+	for (size_t i = 0; i < p->execs_top; i++)
 		if (p->execs[i].state != EXEC_FREE)
 			earlier(&next, p->execs[i].deadline_ns);
 	if (!next)
-		return p->scratch_used ? IDLE_MS : -1;
+		return p->rested ? -1 : IDLE_MS;
 	left = next - clock_mono_ns();
 	if (left <= 0)
 		return 0;
@@ -120,7 +122,7 @@ static void deadlines(struct pod *p)
 	struct occasion o = { 0 };
 	struct err e;
 
-	for (size_t i = 0; i < CONTAINERS_MAX; i++) {
+	for (size_t i = 0; i < p->containers_top; i++) {
 		struct container *c = &p->containers[i];
 
 		if (c->state == CONTAINER_FREE || !c->deadline_ns || c->deadline_ns > now)
@@ -128,7 +130,7 @@ static void deadlines(struct pod *p)
 		c->deadline_ns = 0;
 		(void)container_event(p, c, ON_TIME, &o, &e);
 	}
-	for (size_t i = 0; i < EXECS_MAX; i++) {
+	for (size_t i = 0; i < p->execs_top; i++) {
 		struct exec *x = &p->execs[i];
 
 		if (x->state == EXEC_FREE || !x->deadline_ns || x->deadline_ns > now)
@@ -140,11 +142,18 @@ static void deadlines(struct pod *p)
 		serve_shutdown_done(p);
 }
 
-/* After a quiet while the pages of the reading buffer go back to the kernel. */
+/* After a quiet while the pages that only work needs go back to the kernel: buffers, the children's stack
+ * (each has left it by its exec), and what our own has below here. It matters: there is one of us per pod. */
 static void rest(struct pod *p)
 {
-	(void)madvise(p->scratch, SCRATCH_BYTES, MADV_DONTNEED); /* fails only for a wrong range */
-	p->scratch_used = false;
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0) / PAGE_BYTES * PAGE_BYTES - PAGE_BYTES;
+
+	(void)madvise(p->scratch, SCRATCH_BYTES, MADV_DONTNEED);
+	(void)madvise(p->packet, MESSAGE_MAX, MADV_DONTNEED);
+	if (p->runtime.stack)
+		(void)madvise(p->runtime.stack, RUNTIME_STACK_BYTES, MADV_DONTNEED);
+	(void)madvise((void *)(here - STACK_REST_BYTES), STACK_REST_BYTES, MADV_DONTNEED); /* as far as it is mapped */
+	p->rested = true;
 }
 
 int loop_run(struct pod *p, struct err *e)
@@ -158,7 +167,9 @@ int loop_run(struct pod *p, struct err *e)
 			return err_sys(e, errno, "epoll_wait");
 		for (int i = 0; i < n; i++)
 			dispatch(p, events[i].data.u64);
-		if (n == 0 && p->scratch_used)
+		if (n > 0)
+			p->rested = false;
+		else if (n == 0 && !p->rested)
 			rest(p);
 		deadlines(p);
 	}

@@ -33,7 +33,7 @@ void conn_close(struct pod *p, struct conn *c)
 	if (!c->waits)
 		return;
 	c->waits = false;
-	for (size_t i = 0; i < EXECS_MAX; i++)
+	for (size_t i = 0; i < p->execs_top; i++)
 		if (p->execs[i].state != EXEC_FREE && p->execs[i].conn == c)
 			exec_event(p, &p->execs[i], EXEC_ON_CLIENT_GONE, 0);
 }
@@ -83,11 +83,12 @@ void conn_send_error(struct pod *p, struct conn *c, unsigned op, const struct er
 int serve_adopt(struct pod *p, int fd, struct err *e)
 {
 	for (size_t i = 0; i < CONNS_MAX; i++) {
-		if (p->conns[i].fd >= 0)
+		if (i < p->conns_top && p->conns[i].fd >= 0)
 			continue;
 		if (loop_watch(p, fd, EPOLLIN | EPOLLRDHUP, SOURCE_CONN, i, STREAM_OUT, e) < 0)
 			return -1;
 		p->conns[i] = (struct conn){ .fd = fd };
+		p->conns_top = MAX(p->conns_top, i + 1);
 		return 0;
 	}
 	return err_set(e, ERR_EXHAUSTED, "%d connections already", CONNS_MAX);
@@ -170,7 +171,7 @@ static void send_container(struct pod *p, struct conn *conn, unsigned op, unsign
 
 void serve_tell_exit(struct pod *p, const struct container *c)
 {
-	for (size_t i = 0; i < CONNS_MAX; i++)
+	for (size_t i = 0; i < p->conns_top; i++)
 		if (p->conns[i].fd >= 0 && p->conns[i].subscriber)
 			send_container(p, &p->conns[i], MONITOR_OP_EVENT, 0, c);
 }
@@ -252,7 +253,7 @@ static void conn_grow(struct conn *c)
 static int op_list(struct pod *p, struct request *r, UNUSED struct err *e)
 {
 	conn_grow(r->conn);
-	for (size_t i = 0; i < CONTAINERS_MAX; i++)
+	for (size_t i = 0; i < p->containers_top; i++)
 		if (p->containers[i].state != CONTAINER_FREE)
 			send_container(p, r->conn, MONITOR_OP_LIST, MESSAGE_ANSWER | MESSAGE_MORE,
 				       &p->containers[i]);
@@ -266,7 +267,7 @@ static int op_subscribe(struct pod *p, struct request *r, UNUSED struct err *e)
 	conn_grow(conn);
 	conn_send(p, conn, &r->answer, NULL, 0);
 	conn->subscriber = conn->fd >= 0;
-	for (size_t i = 0; i < CONTAINERS_MAX; i++)
+	for (size_t i = 0; i < p->containers_top; i++)
 		if (p->containers[i].state == CONTAINER_EXITED)
 			send_container(p, conn, MONITOR_OP_EVENT, 0, &p->containers[i]);
 	return REQUEST_WAITS; /* answered above, before the events */
@@ -406,7 +407,6 @@ static void request_serve(struct pod *p, struct request *r)
 
 void serve_readable(struct pod *p, struct conn *c)
 {
-	static char packet[MESSAGE_MAX];
 	struct request r = { .conn = c, .nfds = FD_PASS_MAX };
 	struct err e;
 	ssize_t n;
@@ -417,14 +417,14 @@ void serve_readable(struct pod *p, struct conn *c)
 		conn_close(p, c); /* only its end is watched */
 		return;
 	}
-	n = fd_recv_msg(c->fd, packet, sizeof(packet), r.fds, &r.nfds, &e);
+	n = fd_recv_msg(c->fd, p->packet, MESSAGE_MAX, r.fds, &r.nfds, &e);
 	if (n < 0 && e.sys == EAGAIN)
 		return;
 	if (n <= 0) {
 		conn_close(p, c);
 		return;
 	}
-	if (message_parse((struct str){ packet, (size_t)n }, &r.m, &e) < 0) {
+	if (message_parse((struct str){ p->packet, (size_t)n }, &r.m, &e) < 0) {
 		conn_send_error(p, c, MONITOR_OP_HELLO, &e);
 		conn_close(p, c);
 	} else {

@@ -198,9 +198,12 @@ struct pod {
 	pid_t init_pid;                 /* 0: none */
 	int pod_pidns;                  /* the shared PID namespace; -1: none */
 	struct runtime runtime;         /* with the cgroup hierarchies */
-	char *scratch;                  /* SCRATCH_BYTES */
-	bool scratch_used;
+	char *scratch;                  /* SCRATCH_BYTES, for what is read from pipes */
+	char *packet;                   /* MESSAGE_MAX, the request being served */
+	bool rested;                    /* nothing happened since rest() */
 	int64_t shutdown_deadline_ns;
+	/* Of each table only what lies below its top was ever used: no page above is looked at. */
+	size_t containers_top, execs_top, conns_top;
 	struct container containers[CONTAINERS_MAX];
 	struct exec execs[EXECS_MAX];
 	struct conn conns[CONNS_MAX];

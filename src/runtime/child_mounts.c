@@ -424,7 +424,10 @@ static int mask(const struct child *c, const char *path, struct err *e)
 		return errno == ENOENT || errno == ENOTDIR ? 0 : err_sys(e, errno, "mask %s", path);
 	if (fstat(at, &st) < 0)
 		return err_sys(e, errno, "mask %s", path);
-	if (c->rt->mask_fd >= 0)
+	if (c->rt->flags & RUNTIME_LEAN)
+		fd = mount_clone(AT_FDCWD, S_ISDIR(st.st_mode) ? "/" RUNTIME_LEAN_MASK "/dir" : "/" RUNTIME_LEAN_MASK "/file",
+				 false, &first);
+	else if (c->rt->mask_fd >= 0)
 		fd = mount_clone(c->rt->mask_fd, S_ISDIR(st.st_mode) ? "dir" : "file", false, &first);
 	if (fd >= 0)
 		return mount_move_onto(fd, at, path, e);

@@ -23,14 +23,17 @@
 /* --- what the containers of one process share ---------------------------------------------------- */
 
 /* RUNTIME_LEAN: this process's mount namespace is private in all its mounts (no peer groups with the
- * host), so that a new one needs no walk over the mount table. */
+ * host), so that a new one needs no walk over the mount table; and at "/" RUNTIME_LEAN_MASK it has a
+ * read-only file system with an empty "dir" and "file". */
 enum { RUNTIME_LEAN = BIT(0) };
+#define RUNTIME_LEAN_MASK "mask"
 
 struct runtime {
 	struct cgroup_layout cgroups;
 	int proc_fd;            /* the host's /proc, checked: all writes to procfs go through it */
 	int pidns_fd;           /* our own pid namespace, to come back to */
-	int mask_fd;            /* a detached read-only tmpfs with an empty "dir" and "file"; -1: old kernel */
+	int mask_fd;            /* a detached read-only tmpfs with an empty "dir" and "file"; -1: old kernel, or
+				 * RUNTIME_LEAN */
 	int null_fd;            /* /dev/null, for what has no stdin */
 	uint64_t own_bounding;  /* the capabilities that we can give at all */
 	unsigned flags;

@@ -44,7 +44,7 @@ static int open_null(struct err *e)
 	return fd_take(&fd);
 }
 
-/* One tmpfs hides the masked paths of all containers: clones of its "dir" and its "file". Cloning a
+/* One tmpfs hides the masked paths of all containers of this process: clones of its "dir" and its "file". Cloning a
  * part of a detached mount needs Linux 6.15; before that each container makes its own. */
 static int make_mask(void)
 {
@@ -74,7 +74,8 @@ static int open_all(struct runtime *rt, struct err *e)
 	rt->null_fd = open_null(e);
 	if (rt->null_fd < 0)
 		return -1;
-	rt->mask_fd = make_mask();
+	if (!(rt->flags & RUNTIME_LEAN))
+		rt->mask_fd = make_mask();
 	return caps_own_bounding(rt->proc_fd, &rt->own_bounding, e);
 }
 
