@@ -130,14 +130,13 @@ cgroup:
                               capture_output=True, text=text, timeout=timeout, stdin=subprocess.DEVNULL, **kw)
 
     def monitors(self):
-        """The pids of our knarr-pod processes (each names its run folder)."""
-        found = []
-        for p in pathlib.Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                text = p.joinpath("cmdline").read_bytes()
-                if b"knarr-pod" in text.split(b"\0")[0] and str(self.run).encode() in text:
-                    found.append(int(p.name))
-        return found
+        """The pids of our knarr-pod processes: they have a cgroup of their own."""
+        found = set()
+        for cgroup in self.cgroups():
+            if cgroup.name == self.cgroup:
+                with contextlib.suppress(OSError):
+                    found |= {int(pid) for pid in cgroup.joinpath("cgroup.procs").read_text().split()}
+        return sorted(found)
 
     def cgroups(self):
         """Our cgroups in every hierarchy, the deepest first."""
