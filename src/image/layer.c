@@ -16,8 +16,33 @@ struct layers {
 	struct shelf shelf;
 };
 
-/* The empty folder, and the beginnings of what is not (or no more) a layer. */
-static const char empty_name[] = ".empty", new_prefix[] = ".new-", old_prefix[] = ".old-";
+/* The lowest folder, and the beginnings of what is not (or no more) a layer. */
+static const char base_name[] = ".base", new_prefix[] = ".new-", old_prefix[] = ".old-";
+
+/* Where containers have mounts whatever the image: what the image lacks of it need not be made in each
+ * container's upper folder, and removed again. */
+static int make_base(int layers_fd, struct err *e)
+{
+	static const char *const folders[] = { "dev", "proc", "sys", "etc" };
+	static const char *const files[] = { "etc/hostname", "etc/hosts", "etc/resolv.conf" };
+	auto_fd int base = -1;
+
+	if (fs_mkdirs(layers_fd, base_name, 0755, e) < 0)
+		return -1;
+	base = fd_open(layers_fd, base_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, e);
+	if (base < 0)
+		return -1;
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
+		if (fs_mkdirs(base, folders[i], 0755, e) < 0)
+			return -1;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		auto_fd int file = fd_create(base, files[i], O_WRONLY | O_CREAT | O_NOFOLLOW, 0644, e);
+
+		if (file < 0)
+			return -1;
+	}
+	return 0;
+}
 
 int layers_open(int root_fd, struct layers **out, struct err *e)
 {
@@ -28,7 +53,7 @@ int layers_open(int root_fd, struct layers **out, struct err *e)
 	if (fs_mkdirs(root_fd, "layers", 0700, e) < 0)
 		return -1;
 	fd = fd_open(root_fd, "layers", O_RDONLY | O_DIRECTORY, e);
-	if (fd < 0 || fs_mkdirs(fd, empty_name, 0755, e) < 0)
+	if (fd < 0 || make_base(fd, e) < 0)
 		return -1;
 	ls = mem_new0(struct layers);
 	ls->fd = fd_take(&fd);
@@ -224,9 +249,9 @@ int layer_open(struct layers *ls, const char *diff_id, int *fd, struct err *e)
 	return open_named(ls, digest_hex(diff_id), fd, e);
 }
 
-int layer_open_empty(struct layers *ls, int *fd, struct err *e)
+int layer_open_base(struct layers *ls, int *fd, struct err *e)
 {
-	return open_named(ls, empty_name, fd, e);
+	return open_named(ls, base_name, fd, e);
 }
 
 bool layer_get(struct layers *ls, const char *diff_id, struct shelf_item *out)

@@ -43,8 +43,8 @@ bool layer_ref(struct layers *ls, const char *diff_id);
 int layer_open(struct layers *ls, const char *diff_id, int *fd, struct err *e);
 /* bytes, inodes, flags; false where it is not there. */
 bool layer_get(struct layers *ls, const char *diff_id, struct shelf_item *out);
-/* An empty folder, lowest of every image without layers. */
-int layer_open_empty(struct layers *ls, int *fd, struct err *e);
+/* The lowest folder of every root: empty but for the places where containers have mounts (/dev, /etc/hosts…). */
+int layer_open_base(struct layers *ls, int *fd, struct err *e);
 
 /* All that was written so far is on disk when this returns (syncfs of the layers' file system). */
 int layers_sync(struct layers *ls, struct err *e);

@@ -240,7 +240,7 @@ static bool comes_again(char *const *layers, size_t i)
 	return strv_has(layers + i + 1, layers[i]);
 }
 
-/* Topmost first. A layer that comes again further up shows nothing here; what lies below an opaque
+/* Topmost first, the base last. A layer that comes again further up shows nothing here; what lies below an opaque
  * root is hidden. */
 static int open_layers(struct images *im, char *const *layers, struct stack *s, struct err *e)
 {
@@ -255,13 +255,13 @@ static int open_layers(struct images *im, char *const *layers, struct stack *s, 
 			return -1;
 		s->n++;
 		if (layer_get(im->layers, layers[i], &item) && item.flags & LAYER_OPAQUE_ROOT)
-			return 0;
+			break;
 	}
-	if (s->n)
-		return 0;
-	if (layer_open_empty(im->layers, &s->lower[0], e) < 0)
+	if (s->n == OVERLAY_LOWER_MAX)
+		return 0; /* the base only saves work */
+	if (layer_open_base(im->layers, &s->lower[s->n], e) < 0)
 		return -1;
-	s->n = 1;
+	s->n++;
 	return 0;
 }
 

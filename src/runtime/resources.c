@@ -296,6 +296,16 @@ static int plan_unified(struct planner *p, const struct json_map *m, struct err 
 	return 0;
 }
 
+/* Whether the rule is there already, and nothing after it takes it away. */
+static bool device_rule_stands(const struct cgroup_device_rule *rules, size_t n, const struct cgroup_device_rule *r)
+{
+	while (n-- > 0 && rules[n].allow)
+		if (rules[n].type == r->type && rules[n].major == r->major && rules[n].minor == r->minor &&
+		    (rules[n].access & r->access) == r->access)
+			return true;
+	return false;
+}
+
 static void plan_devices(struct planner *p, const struct json_vec *v)
 {
 	/* What every container may do with its own /dev, whatever the document says (config-linux.md). */
@@ -324,8 +334,9 @@ static void plan_devices(struct planner *p, const struct json_vec *v)
 	}
 	/* Everything is allowed: nothing to add. */
 	if (!(n && rules[n - 1].allow && rules[n - 1].type == 'a' && rules[n - 1].major < 0)) {
-		memcpy(rules + n, always, sizeof(always));
-		n += ARRAY_SIZE(always);
+		for (size_t i = 0; i < ARRAY_SIZE(always); i++)
+			if (!device_rule_stands(rules, n, &always[i]))
+				rules[n++] = always[i];
 	}
 	p->out->devices = rules;
 	p->out->ndevices = n;
