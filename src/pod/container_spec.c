@@ -50,9 +50,20 @@ static void env_set(struct env *env, const char *entry)
 	env->v[env->n++] = (char *)entry;
 }
 
-enum { OWN_ENV_MAX = 3 };
+enum { OWN_ENV_MAX = 4 };
 
-static int env_of(struct arena *a, const struct container_spec_input *in, char ***out, struct err *e)
+/* Where nobody says it, HOME is the user's: runc and crun set it themselves, and programs count on it. */
+static void env_set_home(struct env *env, const char *home)
+{
+	for (size_t i = 0; i < env->n; i++) {
+		if (strncmp(env->v[i], "HOME=", 5) == 0)
+			return;
+	}
+	env_set(env, arena_printf(env->a, "HOME=%s", home));
+}
+
+static int env_of(struct arena *a, const struct container_spec_input *in, const char *home, char ***out,
+		  struct err *e)
 {
 	const struct config_env *wish = in->config->envs.p;
 	size_t most = OWN_ENV_MAX + strv_len(in->image->env) + in->config->envs.count;
@@ -73,6 +84,7 @@ static int env_of(struct arena *a, const struct container_spec_input *in, char *
 				       wish[i].key ? wish[i].key : "");
 		env_set(&env, arena_printf(a, "%s=%s", wish[i].key, wish[i].value ? wish[i].value : ""));
 	}
+	env_set_home(&env, home);
 	*out = env.v;
 	return 0;
 }
@@ -90,8 +102,10 @@ static char *cwd_of(struct arena *a, const struct container_spec_input *in)
 
 static int process(struct arena *a, const struct container_spec_input *in, struct oci_process *p, struct err *e)
 {
-	if (args_of(a, in, &p->args, e) < 0 || env_of(a, in, &p->env, e) < 0 ||
-	    spec_user(a, in, &p->user, e) < 0 || spec_capabilities(a, in, &p->capabilities, e) < 0)
+	const char *home;
+
+	if (args_of(a, in, &p->args, e) < 0 || spec_user(a, in, &p->user, &home, e) < 0 ||
+	    env_of(a, in, home, &p->env, e) < 0 || spec_capabilities(a, in, &p->capabilities, e) < 0)
 		return -1;
 	p->terminal = in->config->tty;
 	p->cwd = cwd_of(a, in);

@@ -14,7 +14,8 @@ static inline bool config_is_privileged(const struct container_spec_input *in)
 }
 
 /* Whom the process begins as (container_user.c). */
-int spec_user(struct arena *a, const struct container_spec_input *in, struct oci_user *out, struct err *e);
+int spec_user(struct arena *a, const struct container_spec_input *in, struct oci_user *out, const char **home,
+	      struct err *e);
 /* The sets of a container that adds and drops (container_caps.c). */
 int spec_capabilities(struct arena *a, const struct container_spec_input *in, struct oci_capabilities **out,
 		      struct err *e);

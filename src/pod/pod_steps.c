@@ -190,12 +190,36 @@ static bool names_interface(const char *key)
 	return false;
 }
 
+/* "net.ipv4.x" or "net/ipv4/x". */
+static bool sysctl_is_given(const struct json_map *given, const char *name)
+{
+	for (size_t i = 0; i < given->count; i++) {
+		const char *key = given->p[i].key, *n = name;
+
+		while (*n && (*key == *n || (*key == '/' && *n == '.')))
+			key++, n++;
+		if (!*key && !*n)
+			return true;
+	}
+	return false;
+}
+
+/* In a network namespace of its own nobody needs to be root for port 80 and for ping: images count on it, since
+ * docker and containerd have it so. */
+static const struct monitor_sysctl network_defaults[] = {
+	{ "net.ipv4.ip_unprivileged_port_start", "0" },
+	{ "net.ipv4.ping_group_range", "0 2147483647" },
+};
+
 static size_t sysctls_of(struct arena *a, const struct pod *p, bool of_interface, struct monitor_sysctl **out)
 {
 	const struct json_map *all = &p->config->sysctls;
 	size_t n = 0;
 
-	*out = arena_newn0(a, struct monitor_sysctl, all->count + 1);
+	*out = arena_newn0(a, struct monitor_sysctl, all->count + ARRAY_SIZE(network_defaults));
+	for (size_t i = 0; i < ARRAY_SIZE(network_defaults) && !of_interface && has_own_netns(p); i++)
+		if (!sysctl_is_given(all, network_defaults[i].key))
+			(*out)[n++] = network_defaults[i];
 	for (size_t i = 0; i < all->count; i++)
 		if (names_interface(all->p[i].key) == of_interface)
 			(*out)[n++] = (struct monitor_sysctl){ all->p[i].key, all->p[i].value };

@@ -36,6 +36,8 @@ int oci_record_ids(struct oci_app *app, char ***out, struct err *e);
 
 int oci_runtime(struct oci_app *app, struct err *e); /* opens app->rt once */
 int oci_bundle_load(struct oci_app *app, const char *bundle, struct oci_config *out, struct err *e);
+/* Sets HOME where p's environment has none, as runc does: the user's in root's /etc/passwd, else "/". */
+void oci_home_set(struct oci_app *app, const char *root, struct oci_process *p);
 
 /* The commands: argv[0] is the command's name; they return the exit code, -1 with *e. */
 int oci_create_command(struct oci_app *app, char *const *argv, struct err *e);

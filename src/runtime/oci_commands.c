@@ -457,6 +457,7 @@ int oci_exec_command(struct oci_app *app, char *const *argv, struct err *e)
 	status = oci_record_status(app, &r, &pidfd);
 	if (status == OCI_STOPPED)
 		return err_set(e, ERR_STATE, "cannot exec in a stopped container");
+	oci_home_set(app, arena_printf(&app->arena, "/proc/%d/root", r.pid), &process);
 	s.id = r.id;
 	s.config = &config;
 	s.process = &process;

@@ -170,6 +170,7 @@ static int make(struct making *m, const char *id, bool foreground, struct err *e
 	m->record.annotations = m->config.annotations;
 	m->record.rootfs = m->config.root->path[0] == '/' ? m->config.root->path :
 			   path_join(&app->arena, m->record.bundle, m->config.root->path);
+	oci_home_set(app, m->record.rootfs, m->config.process);
 	m->spec.id = id;
 	m->spec.bundle = m->record.bundle;
 	m->spec.config = &m->config;

@@ -29,7 +29,6 @@ func TestContainerLife(t *testing.T) {
 	want(t, "state", s.State, v1.ContainerState_CONTAINER_CREATED)
 	want(t, "started_at", s.StartedAt, 0)
 	want(t, "metadata", s.Metadata.String(), config.Metadata.String())
-	want(t, "image_ref", s.ImageRef, imageID)
 	want(t, "image_id", s.ImageId, imageID)
 	want(t, "image", s.Image.Image, image("box"))
 	want(t, "log_path", s.LogPath, filepath.Join(sandbox.LogDirectory, "web.log"))
@@ -133,6 +132,7 @@ func TestTheImageSaysWhatTheCallerDoesNot(t *testing.T) {
 	config.Envs = []*v1.KeyValue{{Key: "BOTH", Value: []byte("caller")}, {Key: "RAW", Value: []byte("\xff\xfe=\n")}}
 	id := c.start(t, pod, config, sandbox)
 	want(t, "env", c.exec(t, id, "sh", "-c", "echo $FROM $BOTH; pwd"), "image caller\n/tmp")
+	want(t, "HOME", c.exec(t, id, "sh", "-c", "echo $HOME"), "/root")
 	want(t, "raw env", c.exec(t, id, "sh", "-c", "printf %s \"$RAW\" | od -An -tx1"), " ff fe 3d 0a")
 	eventually(t, "the image's command runs", func() bool {
 		text, _ := os.ReadFile(filepath.Join(sandbox.LogDirectory, "c.log"))
@@ -143,6 +143,9 @@ func TestTheImageSaysWhatTheCallerDoesNot(t *testing.T) {
 	id = c.start(t, pod, config, sandbox)
 	s := c.status(t, id)
 	want(t, "stop_signal", s.StopSignal, v1.Signal_SIGNAL_SIGINT)
+	if ref, name := s.ImageRef, strings.TrimSuffix(image("user"), ":latest"); !strings.HasPrefix(ref, name+"@sha256:") {
+		t.Errorf("image_ref is %q, no digest of %s", ref, name)
+	}
 	want(t, "user", s.User.Linux.String(), (&v1.LinuxContainerUser{Uid: 1000, Gid: 1000, SupplementalGroups: []int64{1000, 2000}}).String())
 	want(t, "id", c.exec(t, id, "id"), "uid=1000(app) gid=1000(app) groups=1000(app),2000(extra)")
 }

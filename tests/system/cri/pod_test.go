@@ -141,6 +141,7 @@ func TestPodWithANetworkOfItsOwn(t *testing.T) {
 	want(t, "HOSTNAME", c.exec(t, id, "sh", "-c", "echo $HOSTNAME"), "knarr-host")
 	want(t, "resolv.conf", c.exec(t, id, "cat", "/etc/resolv.conf"), "search svc.local\nnameserver 10.0.0.10\noptions ndots:5")
 	want(t, "sysctl", c.exec(t, id, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"), "80")
+	want(t, "who may ping", c.exec(t, id, "cat", "/proc/sys/net/ipv4/ping_group_range"), "0\t2147483647")
 	if addr := c.exec(t, id, "ip", "addr"); !strings.Contains(addr, s.Network.Ip) || !strings.Contains(addr, "lo: <LOOPBACK,UP") {
 		t.Errorf("ip addr: %s", addr)
 	}

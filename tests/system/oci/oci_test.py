@@ -161,6 +161,22 @@ class Oci(unittest.TestCase):
                                        "CapPrm:", "0000000000000400", "CapEff:", "0000000000000400",
                                        "CapBnd:", "0000000020000420", "CapAmb:", "0000000000000400", "NoNewPrivs:", "1"])
 
+    def test_home_is_the_users_unless_it_is_said(self):
+        p = self.config["process"]
+        os.makedirs(self.root + "/etc", exist_ok=True)
+        with open(self.root + "/etc/passwd", "w") as f:
+            f.write("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
+        for uid, home in ((0, "/root"), (1000, "/home/app"), (4242, "/")):
+            p["user"] = {"uid": uid, "gid": 0}
+            self.assertEqual(self.sh("echo $HOME"), home + "\n")
+        p["user"] = {"uid": 0, "gid": 0}
+        self.start("sleep", "1000")
+        self.assertEqual(self.oci("exec", "--user", "1000", self.id, "sh", "-c", "echo $HOME").stdout, "/home/app\n")
+        self.assertEqual(self.oci("exec", "-e", "HOME=/x", self.id, "sh", "-c", "echo $HOME").stdout, "/x\n")
+        self.assertEqual(self.oci("delete", "--force", self.id).returncode, 0)
+        p["env"].append("HOME=/said")
+        self.assertEqual(self.sh("echo $HOME"), "/said\n")
+
     def test_no_capabilities_at_all_and_all_of_them(self):
         del self.config["process"]["capabilities"]
         self.assertIn("CapBnd:\t0000000000000000", self.sh("grep CapBnd /proc/self/status"))

@@ -116,7 +116,7 @@ TEST(environment_is_merged_in_order_and_values_are_bytes)
 	f.config.envs = (struct json_vec)VEC(config_env, { "B", "\xff\xfe" }, { "C", "x=y" }, { "A", "" },
 					     { "HOSTNAME", "mine" });
 	assert_string_equal(joined(&f.a, build(&f)->process->env),
-			    "PATH=/image TERM=xterm HOSTNAME=mine A= B=\xff\xfe C=x=y");
+			    "PATH=/image TERM=xterm HOSTNAME=mine A= B=\xff\xfe C=x=y HOME=/root");
 	assert_true(f.out.config->process->terminal);
 }
 
@@ -124,9 +124,26 @@ TEST(environment_has_a_path_and_the_hostname)
 {
 	FIXTURE(f);
 	assert_string_equal(joined(&f.a, build(&f)->process->env),
-			    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOSTNAME=web-0");
+			    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOSTNAME=web-0 HOME=/root");
 	f.pod.hostname = "";
 	assert_true(strv_has(build(&f)->process->env, "HOSTNAME=node"));
+}
+
+TEST(home_is_the_users_where_nobody_says_it)
+{
+	FIXTURE(f);
+	int64_t uid = 4242;
+
+	f.config.run_as_username = (char *)"web";
+	assert_true(strv_has(build(&f)->process->env, "HOME=/"));
+	f.config.run_as_username = NULL;
+	f.config.run_as_user = &uid; /* of nobody */
+	assert_true(strv_has(build(&f)->process->env, "HOME=/"));
+	f.config.run_as_user = NULL;
+	assert_true(strv_has(build(&f)->process->env, "HOME=/root"));
+	f.image.env = V("HOME=/srv");
+	assert_true(strv_has(build(&f)->process->env, "HOME=/srv"));
+	assert_false(strv_has(build(&f)->process->env, "HOME=/root"));
 }
 
 TEST(environment_names_are_checked)
