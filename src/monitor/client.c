@@ -113,13 +113,10 @@ static int started_read(struct answer *a, const struct proc *proc, struct monito
 }
 
 static int birth(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
-		 int listen_fd, struct monitor_started *out, struct err *e)
+		 int listen_fd, struct monitor_birth *out, struct err *e)
 {
-	auto_answer a = { .nfds = 0 };
-	auto_fd int cgroup_fd = -1;
+	auto_fd int mine = -1, its = -1, cgroup_fd = -1;
 	struct ask q;
-	auto_fd int mine = -1, its = -1;
-	struct proc proc;
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -132,19 +129,23 @@ static int birth(struct call *c, const struct monitor_program *p, const struct m
 	    cgroup_open_unified(p->cgroups, s->cgroup, &cgroup_fd, e) < 0)
 		return -1;
 	setup_write(c, &q, p, s, listen_fd, cgroup_fd >= 0);
-	if (ask_send(c, mine, &q, e) < 0 || program_spawn(p, s->pod_id, its, cgroup_fd, &proc, e) < 0)
+	if (ask_send(c, mine, &q, e) < 0 || program_spawn(p, s->pod_id, its, cgroup_fd, &out->proc, e) < 0)
 		return -1;
-	fd_close(&its);
-	if (ask_receive(c, mine, &a, e) < 0 || started_read(&a, &proc, out, e) < 0) {
-		proc_kill_and_reap(&proc);
-		fd_close(&proc.pidfd);
-		return -1;
-	}
+	out->fd = fd_take(&mine);
 	return 0;
 }
 
-int monitor_start(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
-		  struct monitor_started *out, struct err *e)
+void monitor_birth_end(struct monitor_birth *b)
+{
+	fd_close(&b->fd);
+	if (b->proc.pidfd < 0)
+		return;
+	proc_kill_and_reap(&b->proc);
+	fd_close(&b->proc.pidfd);
+}
+
+int monitor_begin(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
+		  struct monitor_birth *out, struct err *e)
 {
 	auto_fd int listen_fd = -1;
 	struct err ignored;
@@ -158,6 +159,33 @@ int monitor_start(struct call *c, const struct monitor_program *p, const struct 
 		return err_in(e, "start knarr-pod of pod %s", s->pod_id);
 	}
 	return 0;
+}
+
+int monitor_born(struct call *c, struct monitor_birth *b, struct monitor_started *out, struct err *e)
+{
+	auto_answer a = { .nfds = 0 };
+
+	if (ask_receive(c, b->fd, &a, e) < 0 || started_read(&a, &b->proc, out, e) < 0) {
+		monitor_birth_end(b);
+		return err_in(e, "start knarr-pod");
+	}
+	fd_close(&b->fd);
+	b->proc.pidfd = -1;
+	return 0;
+}
+
+int monitor_start(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
+		  struct monitor_started *out, struct err *e)
+{
+	struct monitor_birth b = MONITOR_BIRTH_NONE;
+	struct err ignored;
+
+	if (monitor_begin(c, p, s, &b, e) < 0)
+		return -1;
+	if (monitor_born(c, &b, out, e) == 0)
+		return 0;
+	(void)fs_remove_file(s->run_dirfd, MONITOR_SOCKET, &ignored); /* the first error counts */
+	return err_in(e, "pod %s", s->pod_id);
 }
 
 int monitor_find(struct call *c, int run_dirfd, struct monitor *out, int *pidfd, struct err *e)

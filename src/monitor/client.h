@@ -71,6 +71,19 @@ struct monitor_started {
 int monitor_start(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
 		  struct monitor_started *out, struct err *e);
 
+/* The same in two, so that other work is done while the program starts: monitor_begin() returns once it
+ * is executed, monitor_born() waits for its answer. Either ends *b where it fails; in between
+ * monitor_birth_end() kills what was begun. */
+struct monitor_birth {
+	int fd;                    /* its first connection */
+	struct proc proc;
+};
+#define MONITOR_BIRTH_NONE { .fd = -1, .proc = { .pidfd = -1 } }
+int monitor_begin(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
+		  struct monitor_birth *out, struct err *e);
+int monitor_born(struct call *c, struct monitor_birth *b, struct monitor_started *out, struct err *e);
+void monitor_birth_end(struct monitor_birth *b);
+
 /* Says hello to the monitor behind run_dirfd's socket; *pidfd is the caller's. Used after a restart. */
 int monitor_find(struct call *c, int run_dirfd, struct monitor *out, int *pidfd, struct err *e);
 

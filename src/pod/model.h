@@ -80,6 +80,7 @@ struct pod {
 	int pidfd;               /* worker's until it is watched, then the watcher's */
 	int event_fd;
 	int run_dirfd, state_dirfd;
+	struct monitor_birth birth; /* worker's, while knarr-pod starts */
 	int netns_fd;            /* worker's, from knarr-pod's start until it has a name */
 	bool undo_failed;        /* worker's: something is left of the last undo */
 	uint64_t watch_number;   /* 0: not watched */

@@ -237,11 +237,19 @@ static int monitor_act(void *ctx, struct err *e)
 		.hostname = !has_own_netns(p) || !p->config->hostname ? "" : p->config->hostname,
 		.oom_score_adj = -999,
 	};
-	struct monitor_started s;
 
 	spec.nsysctls = sysctls_of(&c->arena, p, false, &sysctls);
 	spec.sysctls = sysctls;
-	if (monitor_start(c, &p->all->program, &spec, &s, e) < 0)
+	return monitor_begin(c, &p->all->program, &spec, &p->birth, e);
+}
+
+/* knarr-pod started while the steps between were done. */
+static int born_act(void *ctx, struct err *e)
+{
+	struct pod *p = ctx;
+	struct monitor_started s;
+
+	if (monitor_born(&p->making.call, &p->birth, &s, e) < 0)
 		return -1;
 	lock_acquire(&p->all->lock);
 	p->monitor = s.monitor;
@@ -301,6 +309,7 @@ static int monitor_undo(void *ctx, struct err *e)
 	struct pod *p = ctx;
 	auto_fd int pidfd = -1;
 
+	monitor_birth_end(&p->birth);
 	lock_acquire(&p->all->lock);
 	pidfd = fd_take(&p->pidfd);
 	lock_release(&p->all->lock);
@@ -487,9 +496,10 @@ static const struct step keep_steps[] = {
 
 static const struct step run_steps[] = {
 	{ "files", files_act, files_undo },
+	{ "monitor", monitor_act, monitor_undo },
 	{ "shm", shm_act, shm_undo },
 	{ "cgroup", cgroup_act, cgroup_undo },
-	{ "monitor", monitor_act, monitor_undo },
+	{ "born", born_act, NULL },
 	{ "netns", netns_act, netns_undo },
 	{ "network", network_act, network_undo },
 	{ "watch", watch_act, watch_undo },

@@ -80,6 +80,7 @@ struct pod *pod_new(struct pods *ps)
 	p->reason = "";
 	p->handler = "";
 	p->recording.wanted = 1;
+	p->birth = (struct monitor_birth)MONITOR_BIRTH_NONE;
 	p->netns_fd = p->pidfd = p->event_fd = p->run_dirfd = p->state_dirfd = -1;
 	return p;
 }

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 static const char *const all_steps[] = {
-	"keep_steps.record", "keep_steps.folder", "run_steps.files", "run_steps.shm", "run_steps.cgroup",
-	"run_steps.monitor", "run_steps.netns", "run_steps.network", "run_steps.watch", "run_steps.containers",
+	"keep_steps.record", "keep_steps.folder", "run_steps.files", "run_steps.monitor", "run_steps.shm",
+	"run_steps.cgroup", "run_steps.born", "run_steps.netns", "run_steps.network", "run_steps.watch", "run_steps.containers",
 	"make_steps.record", "make_steps.snapshot", "make_steps.bundle", "make_steps.cgroup",
 };
 

@@ -10,16 +10,16 @@ from world import Keeper, Rpc, Tap, World, kubelet_clears_pod_cgroup, until
 
 # Where knarrd is killed, and the call during which that happens.
 POINTS = {
-    "RunPodSandbox": ["keep_steps.record", "keep_steps.folder", "run_steps.files", "run_steps.shm", "run_steps.cgroup",
-                      "run_steps.monitor", "run_steps.netns", "run_steps.network", "network.add", "network.added",
-                      "run_steps.watch", "run_steps.containers"],
+    "RunPodSandbox": ["keep_steps.record", "keep_steps.folder", "run_steps.files", "run_steps.monitor", "run_steps.shm",
+                      "run_steps.cgroup", "run_steps.born", "run_steps.netns", "run_steps.network", "network.add",
+                      "network.added", "run_steps.watch", "run_steps.containers"],
     "CreateContainer": ["make_steps.record", "make_steps.snapshot", "make_steps.bundle", "make_steps.cgroup"],
     "StartContainer": ["start.ask", "start.answered", "start.saved"],
     "StopContainer": ["stop.signal", "stop.kill", "stop.wait"],
     "RemoveContainer": ["make_steps.undo cgroup", "make_steps.undo bundle", "make_steps.undo snapshot",
                         "make_steps.undo record"],
     "StopPodSandbox": ["run_steps.undo containers", "run_steps.undo watch", "run_steps.undo network", "network.deleted",
-                       "run_steps.undo netns", "run_steps.undo monitor", "run_steps.undo cgroup", "run_steps.undo shm",
+                       "run_steps.undo netns", "run_steps.undo cgroup", "run_steps.undo shm", "run_steps.undo monitor",
                        "run_steps.undo files"],
     "RemovePodSandbox": ["keep_steps.undo folder", "keep_steps.undo record"],
 }

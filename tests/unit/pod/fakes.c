@@ -192,8 +192,8 @@ static pid_t sleeper(void)
 	return pid;
 }
 
-int monitor_start(UNUSED struct call *c, UNUSED const struct monitor_program *p, const struct monitor_pod_spec *s,
-		  struct monitor_started *out, struct err *e)
+int monitor_begin(UNUSED struct call *c, UNUSED const struct monitor_program *p, const struct monitor_pod_spec *s,
+		  struct monitor_birth *out, struct err *e)
 {
 	struct fake_monitor *m = NULL;
 
@@ -204,12 +204,30 @@ int monitor_start(UNUSED struct call *c, UNUSED const struct monitor_program *p,
 	(void)snprintf(m->id, sizeof(m->id), "%s", s->pod_id);
 	fakes.monitors++;
 	pthread_mutex_unlock(&shared->lock);
-	*out = (struct monitor_started){ .monitor = { .pid = m->pid, .protocol = 1 }, .netns_fd = -1,
-					 .ipcns_fd = -1, .utsns_fd = -1, .pidns_fd = -1 };
-	out->pidfd = proc_pidfd_open(m->pid, e);
-	if (s->namespaces & MONITOR_NS_NET)
-		out->netns_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	return proc_start_time(m->pid, &out->monitor.start_ticks, e);
+	out->proc = (struct proc){ .pid = m->pid, .pidfd = proc_pidfd_open(m->pid, e) };
+	out->fd = s->namespaces & MONITOR_NS_NET ? open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC) : -1;
+	return out->proc.pidfd < 0 ? -1 : 0;
+}
+
+int monitor_born(UNUSED struct call *c, struct monitor_birth *b, struct monitor_started *out, struct err *e)
+{
+	*out = (struct monitor_started){ .monitor = { .pid = b->proc.pid, .protocol = 1 }, .netns_fd = b->fd,
+					 .pidfd = b->proc.pidfd, .ipcns_fd = -1, .utsns_fd = -1, .pidns_fd = -1 };
+	*b = (struct monitor_birth)MONITOR_BIRTH_NONE;
+	return proc_start_time(out->monitor.pid, &out->monitor.start_ticks, e);
+}
+
+void monitor_birth_end(struct monitor_birth *b)
+{
+	fd_close(&b->fd);
+	if (b->proc.pidfd < 0)
+		return;
+	fd_close(&b->proc.pidfd);
+	pthread_mutex_lock(&shared->lock);
+	for (int i = 0; i < MAX; i++)
+		if (shared->monitors[i].used && shared->monitors[i].pid == b->proc.pid)
+			monitor_ends_locked(&shared->monitors[i]);
+	pthread_mutex_unlock(&shared->lock);
 }
 
 static int gone(struct err *e)
