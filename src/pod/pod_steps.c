@@ -327,6 +327,16 @@ static int monitor_undo(void *ctx, struct err *e)
 	return 0;
 }
 
+/* One that has not answered is killed; monitor_undo() ends one that has, and does this too where it was
+ * not done. */
+static int born_undo(void *ctx, UNUSED struct err *e)
+{
+	struct pod *p = ctx;
+
+	monitor_birth_end(&p->birth);
+	return 0;
+}
+
 /* The name that CNI plugins, NRI and kubelet's drivers know the network namespace by. */
 static int netns_act(void *ctx, struct err *e)
 {
@@ -499,7 +509,7 @@ static const struct step run_steps[] = {
 	{ "monitor", monitor_act, monitor_undo },
 	{ "shm", shm_act, shm_undo },
 	{ "cgroup", cgroup_act, cgroup_undo },
-	{ "born", born_act, NULL },
+	{ "born", born_act, born_undo },
 	{ "netns", netns_act, netns_undo },
 	{ "network", network_act, network_undo },
 	{ "watch", watch_act, watch_undo },

@@ -19,7 +19,7 @@ POINTS = {
     "RemoveContainer": ["make_steps.undo cgroup", "make_steps.undo bundle", "make_steps.undo snapshot",
                         "make_steps.undo record"],
     "StopPodSandbox": ["run_steps.undo containers", "run_steps.undo watch", "run_steps.undo network", "network.deleted",
-                       "run_steps.undo netns", "run_steps.undo cgroup", "run_steps.undo shm", "run_steps.undo monitor",
+                       "run_steps.undo netns", "run_steps.undo born", "run_steps.undo cgroup", "run_steps.undo shm", "run_steps.undo monitor",
                        "run_steps.undo files"],
     "RemovePodSandbox": ["keep_steps.undo folder", "keep_steps.undo record"],
 }
