@@ -309,7 +309,7 @@ static int do_cgroup(struct child *c, const struct plan_mount *m, struct err *e)
 /* A user namespace or a device cgroup around us may forbid mknod: then the host's node is bound. */
 static int bind_device(const struct child *c, const struct plan_device *d, int parent, struct err *e)
 {
-	auto_fd int made = openat(parent, path_base(d->path), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	auto_fd UNUSED int made = openat(parent, path_base(d->path), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
 	auto_fd int fd = -1, at = -1;
 	struct stat st;
 

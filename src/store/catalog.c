@@ -10,8 +10,8 @@
 enum statement { PUT, DELETE, GET, EACH, EACH_BELOW, TABLE_STATEMENTS };
 
 static const char *const statement_sql[TABLE_STATEMENTS] = {
-	[PUT] = "INSERT INTO %s (id, parent, body) VALUES (?1, ?2, ?3) "
-		"ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, body = excluded.body",
+	[PUT] = ("INSERT INTO %s (id, parent, body) VALUES (?1, ?2, ?3) "
+		 "ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, body = excluded.body"),
 	[DELETE] = "DELETE FROM %s WHERE id = ?1",
 	[GET] = "SELECT id, parent, body FROM %s WHERE id = ?1",
 	[EACH] = "SELECT id, parent, body FROM %s ORDER BY seq",

@@ -74,7 +74,7 @@ static int try_way(enum overlay_way way, size_t nlower)
 
 static int result(enum overlay_way way, size_t nlower)
 {
-	int status;
+	int status = -1;
 	pid_t pid;
 
 	if (getuid() != 0)
