@@ -11,12 +11,19 @@
 
 struct cli {
 	struct arena *a;       /* the command's, to its end */
-	struct call *call;     /* cancelled by SIGINT and SIGTERM unless a verb takes them itself */
+	struct call *call;     /* SIGINT ends the program as ever, unless a verb takes it */
 	struct client *client; /* NULL until cli_connect() */
 	struct client_settings settings;
 };
 
-enum { CLI_FAILED = 125, CLI_NOT_EXECUTABLE = 126, CLI_NOT_FOUND = 127 }; /* docker's and podman's */
+enum {
+	CLI_FAILED = 125, CLI_NOT_EXECUTABLE = 126, CLI_NOT_FOUND = 127, /* docker's and podman's */
+	CLI_NO_READER = 141, /* a shell's for SIGPIPE */
+};
+/* Prints the error as one sentence; returns the status. For a failure that is not the verb's last. */
+int cli_fail(const struct err *e, int status);
+/* docker's statuses for a command that could not be started. */
+int cli_start_status(const struct err *e);
 
 struct verb {
 	const char *name;
@@ -43,6 +50,7 @@ int verb_version(struct cli *cli, char *const *argv, struct err *e);
 
 /* Connects once. */
 int cli_connect(struct cli *cli, struct err *e);
+void cli_disconnect(struct cli *cli);
 
 /* Parses a verb's options; "--help" prints its page and gives 1. */
 int cli_options(struct cli *cli, const char *verb, const struct opt *opts, int flags, char *const *argv,
@@ -53,10 +61,12 @@ int cli_one_word(char *const *words, const char *what, const char **out, struct 
 
 /* --- names ---------------------------------------------------------------------------------------- */
 
+#define USER_NAMESPACE "user" /* of the pods of knarr run */
 #define LABEL_NAME "io.knarr.name"
 #define LABEL_AUTO_REMOVE "io.knarr.auto-remove"
 
-/* Containers of the socket, with the pods they are in. */
+/* Containers of the socket, with the pods they are in; and the pods of the user's without a container, which
+ * a killed `knarr run` left: their id is "". */
 struct found {
 	char *id, *pod_id, *name, *image, *log_path;
 	int state;          /* Runtime__V1__ContainerState */
@@ -64,8 +74,11 @@ struct found {
 	struct json_map labels;
 };
 int cli_containers(struct cli *cli, struct found **out, size_t *n, struct err *e);
-/* By name, ID or unambiguous ID prefix. ERR_NOT_FOUND, ERR_INVALID (ambiguous) name it. */
+bool cli_is_unfinished(const struct found *f);
+/* By name, ID or unambiguous ID prefix. ERR_NOT_FOUND, ERR_INVALID (ambiguous) name it; ERR_STATE: unfinished. */
 int cli_find(struct cli *cli, const char *name, struct found *out, struct err *e);
+/* The same, unfinished ones too, without log_path. */
+int cli_find_any(struct cli *cli, const char *name, struct found *out, struct err *e);
 
 /* --- printing --------------------------------------------------------------------------------------- */
 
@@ -84,19 +97,27 @@ int message_print(struct cli *cli, const ProtobufCMessage *m, struct err *e);
 
 /* --- logs -------------------------------------------------------------------------------------------- */
 
-/* Reads a CRI log and copies what was written to stdout and stderr, as it was written. */
+/* Reads a CRI log and copies what was written to stdout and stderr, as it was written. Where the file is
+ * rotated, it reads the old one to its end and goes on with the new. */
 struct log_reader {
 	int fd;
+	int watch_fd;        /* inotify; -1: there is none to be had, so it looks every LOG_LOOK_MS */
 	const char *path;
 	struct buf pending;  /* a line that has not all come */
 	bool timestamps;
 };
+enum { LOG_LOOK_MS = 20 };
 int log_reader_open(struct log_reader *r, const char *path, struct err *e);
+/* Before the first copy, where more is awaited. */
+void log_reader_watch(struct log_reader *r);
 void log_reader_close(struct log_reader *r);
-/* Copies what is there now; 1 if anything was. */
+/* Copies what is there now, some of it at least: 1 if there may be more. */
 int log_reader_copy(struct log_reader *r, struct err *e);
-/* Until stop_fd becomes readable (-1: until the call ends), then once more what is there. */
-int log_reader_follow(struct log_reader *r, struct call *c, int stop_fd, struct err *e);
+/* Copies all that is there. */
+int log_reader_finish(struct log_reader *r, struct err *e);
+/* For io_poll(): what to wait for, and how long at most, before the next copy. */
+struct pollfd log_reader_poll(const struct log_reader *r);
+int log_reader_poll_ms(const struct log_reader *r);
 
 /* --- waiting --------------------------------------------------------------------------------------------- */
 
@@ -115,7 +136,7 @@ void waiter_end(struct waiter *w); /* cancels it where it still waits; NULL is f
 /* Pulls with a progress bar on a terminal, lines elsewhere. *id in the arena. */
 int image_pull_shown(struct cli *cli, const char *reference, const char **id, struct err *e);
 
-/* Stops and removes a pod with all that is in it, and its logs. */
+/* Stops and removes a pod with all that is in it, and its logs. Gone already is fine. */
 int pod_remove(struct cli *cli, const char *pod_id, struct err *e);
 
 #endif

@@ -12,7 +12,6 @@ struct client;
 struct client_settings {
 	const char *socket;  /* NULL: the user's socket of the service, else a private knarrd's */
 	const char *config;  /* for a private knarrd; NULL: the default */
-	const char *knarrd;  /* its program; NULL: beside this one, else by PATH */
 };
 
 /* Connects, or starts a private knarrd (only where no socket was named) and connects. */

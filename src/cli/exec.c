@@ -30,7 +30,7 @@ int verb_exec(struct cli *cli, char *const *argv, struct err *e)
 	in.n_cmd = strv_len(in.cmd);
 	in.timeout = (timeout_ns + NS_PER_S - 1) / NS_PER_S;
 	if (CRI_RUNTIME(cli->client, cli->call, ExecSync, exec_sync, &in, &out, e) < 0)
-		return -1;
+		return cli_fail(e, cli_start_status(e));
 	if (fd_write_all(STDOUT_FILENO, out->stdout.data, out->stdout.len, e) < 0 ||
 	    fd_write_all(STDERR_FILENO, out->stderr.data, out->stderr.len, e) < 0)
 		return -1;

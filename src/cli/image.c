@@ -164,7 +164,7 @@ int verb_rmi(struct cli *cli, char *const *argv, struct err *e)
 		return err_set(e, ERR_INVALID, "knarr rmi: which image?");
 	if (cli_connect(cli, e) < 0)
 		return -1;
-	for (; *words; words++) {
+	for (rc = 0; *words; words++) {
 		Runtime__V1__RemoveImageRequest in = RUNTIME__V1__REMOVE_IMAGE_REQUEST__INIT;
 		Runtime__V1__ImageSpec spec = RUNTIME__V1__IMAGE_SPEC__INIT;
 		Runtime__V1__RemoveImageResponse *out;
@@ -173,10 +173,11 @@ int verb_rmi(struct cli *cli, char *const *argv, struct err *e)
 		in.image = &spec;
 		if (image_is_there(cli, *words, e) < 0 ||
 		    CRI_IMAGE(cli->client, cli->call, RemoveImage, remove_image, &in, &out, e) < 0)
-			return -1;
-		puts(*words);
+			rc = cli_fail(e, CLI_FAILED);
+		else
+			puts(*words);
 	}
-	return 0;
+	return rc;
 }
 
 int verb_tag(struct cli *cli, char *const *argv, struct err *e)

@@ -55,6 +55,20 @@ static void stats_row(struct cli *cli, struct table *t, const struct found *f, c
 		  text_size(cli->a, layer));
 }
 
+/* The words as IDs, or NULL where there are none. */
+static int ids_of(struct cli *cli, char *const *words, char ***out, struct err *e)
+{
+	struct found found;
+
+	*out = NULL;
+	for (; *words; words++) {
+		if (cli_find(cli, *words, &found, e) < 0)
+			return -1;
+		*out = strv_append(cli->a, *out, found.id);
+	}
+	return 0;
+}
+
 int verb_stats(struct cli *cli, char *const *argv, struct err *e)
 {
 	static const struct opt opts[] = { { 0 } };
@@ -62,20 +76,20 @@ int verb_stats(struct cli *cli, char *const *argv, struct err *e)
 	Runtime__V1__ListContainerStatsResponse *out;
 	struct table *t = table_new(cli->a, 6);
 	struct found *all;
-	char **words;
+	char **words, **only;
 	size_t n;
 	int rc = cli_options(cli, "stats", opts, 0, argv, &words, e);
 
 	if (rc)
 		return rc < 0 ? -1 : 0;
-	if (cli_containers(cli, &all, &n, e) < 0 ||
+	if (ids_of(cli, words, &only, e) < 0 || cli_containers(cli, &all, &n, e) < 0 ||
 	    CRI_RUNTIME(cli->client, cli->call, ListContainerStats, list_container_stats, &in, &out, e) < 0)
 		return -1;
 	table_row(t, "ID", "NAME", "CPU", "CPU TIME", "MEMORY", "WRITTEN");
 	for (size_t i = 0; i < out->n_stats; i++)
 		for (size_t j = 0; j < n; j++)
 			if (out->stats[i]->attributes && streq(out->stats[i]->attributes->id, all[j].id) &&
-			    (!words[0] || strv_has(words, all[j].name) || strv_has(words, all[j].id)))
+			    (!only || strv_has(only, all[j].id)))
 				stats_row(cli, t, &all[j], out->stats[i]);
 	table_print(t);
 	return 0;

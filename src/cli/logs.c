@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/fd.h"
+#include "base/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,18 +13,56 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LOG_LINE_MAX = 1024 * 1024 };
+enum {
+	LOG_LINE_MAX = 1024 * 1024,
+	READ_BYTES = 64 * 1024,
+	READS_AT_ONCE = 8,
+	OPEN_TRIES = 50,
+	LOG_RECHECK_MS = 1000, /* in case inotify lost something, as over a network file system */
+};
+
+/* A rotation shows in the folder, more lines in the file. */
+static void watch(struct log_reader *r)
+{
+	auto_arena a = { 0 };
+	char *folder = path_join(&a, r->path, "..");
+
+	if (inotify_add_watch(r->watch_fd, r->path, IN_MODIFY) >= 0 &&
+	    inotify_add_watch(r->watch_fd, path_clean(&a, folder), IN_CREATE | IN_MOVED_TO) >= 0)
+		return;
+	fd_close(&r->watch_fd);
+}
+
+/* Between a rotation's rename and the new file there is none for a moment. */
+static int open_file(const char *path, struct err *e)
+{
+	for (int i = 0;; i++) {
+		int fd = fd_open(AT_FDCWD, path, O_RDONLY, e);
+
+		if (fd >= 0 || e->kind != ERR_NOT_FOUND || i == OPEN_TRIES)
+			return fd;
+		(void)poll(NULL, 0, LOG_LOOK_MS);
+	}
+}
 
 int log_reader_open(struct log_reader *r, const char *path, struct err *e)
 {
-	*r = (struct log_reader){ .fd = -1, .path = path, .pending = BUF(LOG_LINE_MAX) };
-	r->fd = fd_open(AT_FDCWD, path, O_RDONLY, e);
+	*r = (struct log_reader){ .fd = -1, .watch_fd = -1, .path = path, .pending = BUF(LOG_LINE_MAX) };
+	r->fd = open_file(path, e);
 	return r->fd < 0 ? -1 : 0;
+}
+
+void log_reader_watch(struct log_reader *r)
+{
+	r->watch_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (r->watch_fd >= 0)
+		watch(r);
 }
 
 void log_reader_close(struct log_reader *r)
 {
 	fd_close(&r->fd);
+	fd_close(&r->watch_fd);
 	buf_free(&r->pending);
 }
 
@@ -57,69 +96,100 @@ static int print_lines(struct log_reader *r, struct err *e)
 	return 0;
 }
 
-int log_reader_copy(struct log_reader *r, struct err *e)
+/* What the open file has, a good piece of it at once: 1 if there may be more. Whoever follows a container
+ * that never stops writing has signals to see to. */
+static int copy_file(struct log_reader *r, struct err *e)
 {
-	bool any = false;
-
-	for (;;) {
+	for (int i = 0; i < READS_AT_ONCE; i++) {
 		ssize_t n;
 
-		if (buf_reserve(&r->pending, 65536, e) < 0)
+		if (buf_reserve(&r->pending, READ_BYTES, e) < 0)
 			return err_in(e, "%s: a line", r->path);
-		n = read(r->fd, r->pending.p + r->pending.len, 65536);
+		n = read(r->fd, r->pending.p + r->pending.len, READ_BYTES);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return err_sys(e, errno, "read %s", r->path);
 		if (n == 0)
-			return any;
+			return 0;
 		r->pending.len += (size_t)n;
-		any = true;
 		if (print_lines(r, e) < 0)
 			return -1;
 	}
+	return 1;
 }
 
-/* After a rotation the name leads to a new file: read the old one to its end, then go over. */
-static int follow_rotation(struct log_reader *r, struct err *e)
+/* After a rotation the name leads to another file. The writer left the old one before the new one got
+ * its name, so the old one is read to its end first. */
+static int go_over(struct log_reader *r, struct err *e)
 {
-	struct stat old, now;
-	int fresh;
+	auto_fd int fresh = fd_open(AT_FDCWD, r->path, O_RDONLY, e);
+	int rc;
 
-	if (fstat(r->fd, &old) < 0 || stat(r->path, &now) < 0 || (old.st_ino == now.st_ino && old.st_dev == now.st_dev))
-		return 0;
-	if (log_reader_copy(r, e) < 0)
-		return -1;
-	fresh = fd_open(AT_FDCWD, r->path, O_RDONLY, e);
 	if (fresh < 0)
+		return e->kind == ERR_NOT_FOUND ? 0 : -1;
+	while ((rc = copy_file(r, e)) > 0)
+		;
+	if (rc < 0)
 		return -1;
 	fd_close(&r->fd);
-	r->fd = fresh;
-	return log_reader_copy(r, e);
+	r->fd = fd_take(&fresh);
+	buf_clear(&r->pending); /* a line that was cut by a full disk or a crash */
+	if (r->watch_fd >= 0)
+		watch(r);
+	return copy_file(r, e);
 }
 
-int log_reader_follow(struct log_reader *r, struct call *c, int stop_fd, struct err *e)
+int log_reader_copy(struct log_reader *r, struct err *e)
 {
-	auto_fd int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	auto_arena a = { 0 };
-	char *folder = arena_strndup(&a, r->path, (size_t)(strrchr(r->path, '/') - r->path));
 	char events[4096];
+	struct stat old, now;
+	int rc;
 
-	if (watch < 0 || inotify_add_watch(watch, r->path, IN_MODIFY) < 0 ||
-	    inotify_add_watch(watch, folder, IN_CREATE | IN_MOVED_TO) < 0)
-		return err_sys(e, errno, "watch %s", r->path);
+	while (r->watch_fd >= 0 && read(r->watch_fd, events, sizeof(events)) > 0)
+		;
+	rc = copy_file(r, e);
+	if (rc)
+		return rc;
+	if (fstat(r->fd, &old) < 0 || stat(r->path, &now) < 0)
+		return 0; /* between the rename and the new file, or removed */
+	if (old.st_ino != now.st_ino || old.st_dev != now.st_dev)
+		return go_over(r, e);
+	if (lseek(r->fd, 0, SEEK_CUR) > now.st_size && lseek(r->fd, 0, SEEK_SET) == 0)
+		return copy_file(r, e); /* it was truncated */
+	return 0;
+}
+
+int log_reader_finish(struct log_reader *r, struct err *e)
+{
+	int rc;
+
+	while ((rc = log_reader_copy(r, e)) > 0)
+		;
+	return rc;
+}
+
+struct pollfd log_reader_poll(const struct log_reader *r)
+{
+	return (struct pollfd){ .fd = r->watch_fd, .events = POLLIN };
+}
+
+int log_reader_poll_ms(const struct log_reader *r)
+{
+	return r->watch_fd >= 0 ? LOG_RECHECK_MS : LOG_LOOK_MS;
+}
+
+static int copy_until_exit(struct log_reader *r, struct call *c, struct waiter *w, struct err *e)
+{
 	for (;;) {
-		struct pollfd fds[] = { { .fd = watch, .events = POLLIN }, { .fd = stop_fd, .events = POLLIN } };
+		struct pollfd fds[] = { { .fd = waiter_fd(w), .events = POLLIN }, log_reader_poll(r) };
 
-		if (log_reader_copy(r, e) < 0 || follow_rotation(r, e) < 0)
+		int more = log_reader_copy(r, e);
+
+		if (more < 0 || io_poll(c, fds, ARRAY_SIZE(fds), more ? 0 : log_reader_poll_ms(r), e) < 0)
 			return -1;
-		if (io_poll(c, fds, 2, -1, e) < 0)
-			return -1;
-		if (fds[1].revents)
-			return log_reader_copy(r, e) < 0 ? -1 : 0;
-		while (read(watch, events, sizeof(events)) > 0)
-			;
-		(void)inotify_add_watch(watch, r->path, IN_MODIFY); /* a new file may lie there now */
+		if (fds[0].revents) /* it has exited, and its log is complete */
+			return log_reader_finish(r, e);
 	}
 }
 
@@ -130,7 +200,7 @@ static int follow_to_exit(struct cli *cli, struct log_reader *r, const char *con
 
 	if (waiter_start(cli, container_id, &w, e) < 0)
 		return -1;
-	rc = log_reader_follow(r, cli->call, waiter_fd(w), e);
+	rc = copy_until_exit(r, cli->call, w, e);
 	waiter_end(w);
 	return rc;
 }
@@ -158,9 +228,9 @@ int verb_logs(struct cli *cli, char *const *argv, struct err *e)
 	if (log_reader_open(&r, found.log_path, e) < 0)
 		return -1;
 	r.timestamps = timestamps;
-	rc = log_reader_copy(&r, e);
-	if (rc >= 0 && follow)
-		rc = follow_to_exit(cli, &r, found.id, e);
+	if (follow)
+		log_reader_watch(&r);
+	rc = follow ? follow_to_exit(cli, &r, found.id, e) : log_reader_finish(&r, e);
 	log_reader_close(&r);
 	return rc < 0 ? -1 : 0;
 }

@@ -1,8 +1,11 @@
 /* knarr: the user's command. */
 #include "cli/cli.h"
 
+#include "base/fs.h"
 #include "base/log.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +44,19 @@ int cli_connect(struct cli *cli, struct err *e)
 	return cli->client ? 0 : client_open(&cli->client, &cli->settings, cli->call, e);
 }
 
+void cli_disconnect(struct cli *cli)
+{
+	client_close(cli->client);
+	cli->client = NULL;
+}
+
+int cli_start_status(const struct err *e)
+{
+	if (e->kind == ERR_NOT_FOUND)
+		return CLI_NOT_FOUND;
+	return e->kind == ERR_DENIED ? CLI_NOT_EXECUTABLE : CLI_FAILED;
+}
+
 int cli_options(struct cli *cli, const char *verb, const struct opt *opts, int flags, char *const *argv,
 		char ***words, struct err *e)
 {
@@ -76,6 +92,45 @@ static const struct verb *verb_named(const char *name)
 	return NULL;
 }
 
+/* A private knarrd works in "/". */
+static int absolute(struct arena *a, const char **path, struct err *e)
+{
+	char cwd[PATH_MAX];
+
+	if (**path == '/')
+		return 0;
+	if (!getcwd(cwd, sizeof(cwd)))
+		return err_sys(e, errno, "the current folder");
+	*path = path_join(a, cwd, *path);
+	return 0;
+}
+
+/* Messages name things by their whole IDs; a person needs twelve digits of them. */
+static void print_error(const char *text)
+{
+	fputs("knarr: ", stderr);
+	while (*text) {
+		size_t hex = strspn(text, "0123456789abcdef");
+
+		if (hex == ID_HEX_LEN)
+			fwrite(text, 1, 12, stderr);
+		else if (hex)
+			fwrite(text, 1, hex, stderr);
+		else if (starts_with(text, "sha256:"))
+			fwrite(text, 1, hex = 7 + strspn(text + 7, "0123456789abcdef"), stderr);
+		else
+			fwrite(text, 1, hex = 1, stderr);
+		text += hex;
+	}
+	fputc('\n', stderr);
+}
+
+int cli_fail(const struct err *e, int status)
+{
+	print_error(e->msg);
+	return status;
+}
+
 static int run_verb(struct cli *cli, char *const *argv, struct err *e)
 {
 	bool want_help = false, want_version = false;
@@ -89,6 +144,8 @@ static int run_verb(struct cli *cli, char *const *argv, struct err *e)
 	char **words;
 
 	if (opts_parse(cli->a, opts, OPTS_STOP_AT_WORD, argv, &words, e) < 0)
+		return -1;
+	if (cli->settings.config && absolute(cli->a, &cli->settings.config, e) < 0)
 		return -1;
 	if (want_version) {
 		puts("knarr " KNARR_VERSION);
@@ -117,11 +174,13 @@ int main(int argc, char **argv)
 	log_configure(LOG_WARN, LOG_TEXT, STDERR_FILENO);
 	(void)signal(SIGPIPE, SIG_IGN); /* a write that fails says so */
 	rc = run_verb(&cli, argv, &e);
-	if (cli.client)
-		client_close(cli.client);
+	cli_disconnect(&cli);
+	/* Who reads no more (head, a pager that was left) needs no sentence about it. */
+	if (rc < 0 && e.sys == EPIPE)
+		return CLI_NO_READER;
 	if (rc < 0)
-		fprintf(stderr, "knarr: %s\n", e.msg);
-	if (fflush(stdout) != 0 && rc == 0)
-		rc = CLI_FAILED;
-	return rc < 0 ? CLI_FAILED : rc;
+		return cli_fail(&e, CLI_FAILED);
+	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == 0)
+		return errno == EPIPE ? CLI_NO_READER : cli_fail((err_sys(&e, errno, "write to stdout"), &e), CLI_FAILED);
+	return rc;
 }

@@ -9,6 +9,8 @@ static const char *state_text(struct cli *cli, const struct found *f, struct err
 	Runtime__V1__ContainerStatusRequest in = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
 	Runtime__V1__ContainerStatusResponse *out;
 
+	if (cli_is_unfinished(f))
+		return "unfinished";
 	switch (f->state) {
 	case RUNTIME__V1__CONTAINER_STATE__CONTAINER_CREATED:
 		return "created";
@@ -53,9 +55,9 @@ int verb_ps(struct cli *cli, char *const *argv, struct err *e)
 		if (!all && f->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
 			continue;
 		if (quiet)
-			puts(f->id);
+			puts(cli_is_unfinished(f) ? f->pod_id : f->id);
 		else
-			table_row(t, text_short_id(cli->a, f->id), f->name, state_text(cli, f, e),
+			table_row(t, text_short_id(cli->a, cli_is_unfinished(f) ? f->pod_id : f->id), f->name, state_text(cli, f, e),
 				  text_ago(cli->a, f->created_wall_ns), f->image);
 	}
 	if (!quiet)

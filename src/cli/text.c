@@ -53,15 +53,18 @@ static size_t width_of(const char *s)
 
 void table_print(const struct table *t)
 {
+	size_t columns = t->columns; /* without empty ones at the end */
 	size_t *widest = arena_newn0(t->a, size_t, t->columns);
 
 	for (size_t r = 0; r < t->rows; r++)
 		for (size_t i = 0; i < t->columns; i++)
 			widest[i] = MAX(widest[i], width_of(t->cell[r * t->columns + i]));
+	while (columns > 1 && !widest[columns - 1])
+		columns--;
 	for (size_t r = 0; r < t->rows; r++)
-		for (size_t i = 0; i < t->columns; i++) {
+		for (size_t i = 0; i < columns; i++) {
 			const char *text = t->cell[r * t->columns + i];
-			bool last = i + 1 == t->columns;
+			bool last = i + 1 == columns;
 
 			printf("%s%*s%s", text, last ? 0 : (int)(widest[i] - width_of(text)), "", last ? "\n" : "   ");
 		}

@@ -77,7 +77,7 @@ const struct rpc_method cri_methods[] = {
 const struct rpc_method cri_knarr_methods[] = {
 	KNARR(PullImage, pull_with_progress, pull_image_request, pull_image_progress, STREAM),
 	KNARR(TagImage, tag_image, tag_image_request, tag_image_response, 0),
-	KNARR(WaitContainer, wait_container, wait_container_request, wait_container_response, 0),
+	KNARR(WaitContainer, wait_container, wait_container_request, wait_container_response, RPC_WAITS),
 	KNARR(KillContainer, kill_container, kill_container_request, kill_container_response, 0),
 	{ 0 },
 };

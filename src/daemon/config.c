@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <libfyaml.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #ifndef KNARR_LIBEXEC
 #define KNARR_LIBEXEC "/usr/local/libexec/knarr"
@@ -88,7 +89,7 @@ void config_defaults(struct config *c)
 	static char *none[] = { NULL };
 
 	*c = (struct config){
-		.root = "/var/lib/knarr", .run = "/run/knarr", .libexec = KNARR_LIBEXEC,
+		.root = "/var/lib/knarr", .run = "/run/knarr",
 		.netns_dir = "/run/netns", .hosts_dirs = hosts_dirs, .pinned_images = none,
 		.log = { LOG_INFO, LOG_TEXT },
 		.cni = { "/etc/cni/net.d", bin_dirs, 120 * NS_PER_S, true },
@@ -386,6 +387,30 @@ static char **drop_ins(struct arena *a, const char *dir)
 	return names;
 }
 
+int config_path(const struct config *c, const char *key, const char **out, struct err *e)
+{
+	const struct key *k = key_find(key);
+
+	if (!k || k->kind != KEY_PATH)
+		return err_set(e, ERR_INVALID, "%s is no key with a path", key);
+	*out = *(char *const *)((const char *)c + k->offset);
+	return 0;
+}
+
+/* An installation that was moved, or unpacked elsewhere than its prefix says, still finds its own helpers. */
+static char *default_libexec(struct arena *a)
+{
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *folder;
+
+	if (n <= 0 || !memrchr(self, '/', (size_t)n))
+		return KNARR_LIBEXEC;
+	*(char *)memrchr(self, '/', (size_t)n) = '\0';
+	folder = path_clean(a, path_join(a, self, "../libexec/knarr"));
+	return access(path_join(a, folder, "knarr-pod"), X_OK) == 0 ? folder : KNARR_LIBEXEC;
+}
+
 int config_load(struct arena *a, const char *file, unsigned flags, struct config *c, struct err *e)
 {
 	const char *dir = arena_printf(a, "%s.d", file);
@@ -398,6 +423,8 @@ int config_load(struct arena *a, const char *file, unsigned flags, struct config
 	for (size_t i = 0; names[i]; i++)
 		if (read_file(a, path_join(a, dir, names[i]), c, e) < 0)
 			return -1;
+	if (!c->libexec)
+		c->libexec = default_libexec(a);
 	if (!c->socket)
 		c->socket = path_join(a, c->run, "knarrd.sock");
 	if (!c->user_socket)

@@ -13,7 +13,8 @@
 #define CONFIG_FILE "/etc/knarr/knarrd.yaml"
 
 struct config {
-	char *root, *run, *libexec;
+	char *root, *run;
+	char *libexec;                /* default: libexec/knarr beside knarrd's own folder, else of the prefix */
 	char *socket, *user_socket;   /* default: knarrd.sock and user.sock in `run` */
 	char *netns_dir;
 	char **hosts_dirs;
@@ -54,5 +55,8 @@ int config_read(struct arena *a, const char *file, struct str text, struct confi
  * unless `required`; a missing folder always. */
 enum { CONFIG_REQUIRED = BIT(0) };
 int config_load(struct arena *a, const char *file, unsigned flags, struct config *c, struct err *e);
+/* A key's path, by its name in the file: for `knarrd --print`. ERR_INVALID: no such key, or one that is no
+ * path. */
+int config_path(const struct config *c, const char *key, const char **out, struct err *e);
 
 #endif

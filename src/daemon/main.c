@@ -23,11 +23,13 @@ enum {
 	KEPT_CHUNKS = 8,
 	HAND_OVER_S = 30,
 	PRIVATE_IDLE_S = 3,
+	STATUS_FAILED = 1,
+	STATUS_ROOT_TAKEN = 2, /* knarr then waits for the other one's socket */
 	MALLOC_THRESHOLD = 128 * 1024,
 };
 
 struct options {
-	const char *config;
+	const char *config, *print;
 	bool check, private_, version, help;
 };
 
@@ -36,6 +38,7 @@ struct daemon {
 	struct config config;
 	struct options options;
 	int lock_fd;
+	bool root_is_taken; /* by another knarrd */
 	struct server *server;
 	struct rooms rooms;
 	struct call opening; /* cancelled by the end */
@@ -133,7 +136,13 @@ static int run(struct daemon *d, struct err *e)
 
 	if (geteuid() != 0)
 		return err_set(e, ERR_DENIED, "knarrd needs root");
-	if (make_folders(&d->config, e) < 0 || take_lock(d, e) < 0 || listen_for_calls(d, e) < 0)
+	if (make_folders(&d->config, e) < 0)
+		return -1;
+	if (take_lock(d, e) < 0) {
+		d->root_is_taken = e->kind == ERR_UNAVAILABLE;
+		return -1;
+	}
+	if (listen_for_calls(d, e) < 0)
 		return -1;
 	rc = serve(d, e);
 	if (!server_is_quiet(d->server)) {
@@ -168,12 +177,24 @@ static int print_help(struct arena *a, const struct opt *opts)
 	return 0;
 }
 
+/* For knarr, which has no YAML reader of its own. */
+static int print_path(const struct config *c, const char *key, struct err *e)
+{
+	const char *path;
+
+	if (config_path(c, key, &path, e) < 0)
+		return err_in(e, "--print");
+	(void)printf("%s\n", path);
+	return 0;
+}
+
 static int start(struct daemon *d, char **argv, struct err *e)
 {
 	struct options *o = &d->options;
 	const struct opt opts[] = {
 		{ OPT_STR, 'c', "config", &o->config, "FILE", "read this file instead of " CONFIG_FILE },
 		{ OPT_FLAG, 0, "check-config", &o->check, NULL, "read the configuration as a start would, and end" },
+		{ OPT_STR, 0, "print", &o->print, "KEY", "print a path of the configuration, such as user_socket, and end" },
 		{ OPT_FLAG, 0, "private", &o->private_, NULL,
 		  "serve only the user's socket, end when idle (the knarr command starts it so)" },
 		{ OPT_FLAG, 0, "version", &o->version, NULL, "print the version" },
@@ -198,6 +219,8 @@ static int start(struct daemon *d, char **argv, struct err *e)
 		(void)printf("%s: ok\n", o->config ? o->config : CONFIG_FILE);
 		return 0;
 	}
+	if (o->print)
+		return print_path(&d->config, o->print, e);
 	return run(d, e);
 }
 
@@ -217,5 +240,7 @@ int main(UNUSED int argc, char **argv)
 		log_error("%s", e.msg);
 	arena_free(&d.arena);
 	fd_close(&d.lock_fd);
-	return rc < 0 ? 1 : 0;
+	if (rc == 0)
+		return 0;
+	return d.root_is_taken ? STATUS_ROOT_TAKEN : STATUS_FAILED;
 }

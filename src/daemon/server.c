@@ -472,7 +472,7 @@ static void begin_stop(struct server *s)
 		grpc_server_shutdown(c->h2);
 		conn_mark_dirty(c);
 	}
-	cancel_calls(s, RPC_STREAMING);
+	cancel_calls(s, RPC_STREAMING | RPC_WAITS);
 }
 
 static bool has_stopped(struct server *s, int64_t now)

@@ -139,6 +139,27 @@ static void *make_thread(void *arg)
 
 /* --- the one who asks --------------------------------------------------------------------------------------- */
 
+/* A user calls a container by its name, so of the user's pods no two have the same (kubelet's differ by uid). One
+ * that is being made for nobody any more is in nobody's way: it is ended. */
+static struct pod *same_name_locked(struct pods *ps, const struct pod *mine)
+{
+	if (mine->owner != POD_OWNER_USER)
+		return NULL;
+	list_for_each(p, &ps->pod_list, struct pod, in_pods)
+		if (p->owner == POD_OWNER_USER && streq(p->config->name, mine->config->name) &&
+		    streq(p->config->namespace_ ? p->config->namespace_ : "",
+			  mine->config->namespace_ ? mine->config->namespace_ : "") &&
+		    !streq(p->key, mine->key))
+			return p;
+	return NULL;
+}
+
+static int name_refuse(const struct pod *p, struct err *e)
+{
+	return err_set(e, ERR_EXISTS, "a container is already called \"%s\" (in pod %s); knarr rm %s removes it",
+		       p->config->name, p->id, p->config->name);
+}
+
 /* 1: *out is to be joined (a reference); 0: a new one was begun; -1: refused. An earlier making of the
  * same name with another wish is ended first. */
 static int join_or_begin_locked(struct pods *ps, struct call *c, struct pod **mine, struct pod **out,
@@ -150,6 +171,11 @@ static int join_or_begin_locked(struct pods *ps, struct call *c, struct pod **mi
 
 		if (pods_check_ready_locked(ps, e) < 0)
 			return -1;
+		if (!p) {
+			p = same_name_locked(ps, *mine);
+			if (p && (pod_is_listed_locked(p) || p->making.waiters))
+				return name_refuse(p, e);
+		}
 		if (!p)
 			break;
 		if (pod_is_listed_locked(p))

@@ -41,6 +41,7 @@ struct grpc_client {
 	/* over a socket */
 	struct buf unsent;
 	bool peer_is_deaf; /* it reads no more, but may have said something before */
+	bool ended;
 };
 
 static void stream_free(struct grpc_client_stream *st)
@@ -173,6 +174,11 @@ void grpc_client_free(struct grpc_client *g)
 	mem_free(g);
 }
 
+bool grpc_client_is_open(const struct grpc_client *g)
+{
+	return !g->ended && nghttp2_session_check_request_allowed(g->h2);
+}
+
 #define NV(n, v) { (uint8_t *)(n), (uint8_t *)(v), sizeof(n) - 1, strlen(v), NGHTTP2_NV_FLAG_NONE }
 
 int grpc_client_begin(struct grpc_client *g, const char *path, struct buf *message, int64_t timeout_ns,
@@ -217,6 +223,7 @@ void grpc_client_end(struct grpc_client *g, struct grpc_client_stream *st)
 /* What is under way learns why it will never be answered. */
 static int connection_is_broken(struct grpc_client *g, const struct err *why)
 {
+	g->ended = true;
 	list_for_each(st, &g->streams, struct grpc_client_stream, link) {
 		if (st->ended)
 			continue;

@@ -14,6 +14,10 @@ struct grpc_client_stream;
 
 struct grpc_client *grpc_client_new(void);
 void grpc_client_free(struct grpc_client *g); /* its streams too; NULL is fine */
+/* False once the server has said GOAWAY or the connection has ended: a call that failed with
+ * ERR_UNAVAILABLE may find another server behind the same address. While true, such an error is the
+ * server's own word. */
+bool grpc_client_is_open(const struct grpc_client *g);
 
 /* Begins a call with one message (head included, as rpc_pack() makes it; its bytes are taken).
  * timeout_ns: 0 for none. The stream is the caller's until grpc_client_end(), which resets it where

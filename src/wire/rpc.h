@@ -19,6 +19,7 @@ enum rpc_flags {
 	RPC_RESERVED_LANE = BIT(0), /* runs in workers of its own: a stuck pull never delays it */
 	RPC_ANYTIME = BIT(1),       /* answers while knarrd still recovers; all others wait for that */
 	RPC_STREAMING = BIT(2),     /* server streaming: answers go out by rpc_send() */
+	RPC_WAITS = BIT(3),         /* does nothing but wait: the end of the server ends it at once, as it does streams */
 };
 
 /* Which socket the call came through; a pod belongs to the one it was made through. */

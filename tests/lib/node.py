@@ -54,7 +54,8 @@ def until(what, seconds, check, every=0.05):
 class Knarrd:
     """`with Knarrd(build) as node:` — node.sock is kubelet's socket, node.user_sock the user's."""
 
-    def __init__(self, build, config="", keep=False, cni=True):
+    def __init__(self, build, config="", keep=False, cni=True, service=True):
+        self.service = service  # else none runs until start(): for private ones
         self.build, self.extra, self.keep, self.cni = pathlib.Path(build), config, keep, cni
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="knarr-test-"))
         self.name = self.dir.name.rsplit("-", 1)[1][:6].lower().replace("_", "x")
@@ -129,6 +130,21 @@ cgroup:
         return subprocess.run([self.program("knarr"), "--socket", self.user_sock, *map(str, words)], check=check,
                               capture_output=True, text=text, timeout=timeout, stdin=subprocess.DEVNULL, **kw)
 
+    def private(self, *words, check=True, timeout=60, text=True, **kw):
+        """The user's command with this node's configuration alone: it starts a private knarrd where none answers."""
+        return subprocess.run([self.program("knarr"), "--config", self.config, *map(str, words)], check=check,
+                              capture_output=True, text=text, timeout=timeout, stdin=subprocess.DEVNULL, **kw)
+
+    def daemons(self):
+        """The pids of knarrd processes that run with this node's configuration."""
+        found = []
+        for p in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = p.joinpath("cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(b"knarrd") and str(self.config).encode() in words:
+                    found.append(int(p.name))
+        return found
+
     def monitors(self):
         """The pids of our knarr-pod processes: they have a cgroup of their own."""
         found = set()
@@ -162,11 +178,15 @@ cgroup:
 
     def __enter__(self):
         self.write_config()
-        self.start()
+        if self.service:
+            self.start()
         return self
 
     def __exit__(self, *_):
         self.kill(signal.SIGTERM)
+        for pid in self.daemons():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         for pid in self.monitors():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
