@@ -108,19 +108,15 @@ static int absolute(struct arena *a, const char **path, struct err *e)
 /* Messages name things by their whole IDs; a person needs twelve digits of them. */
 static void print_error(const char *text)
 {
-	fputs("knarr: ", stderr);
-	while (*text) {
-		size_t hex = strspn(text, "0123456789abcdef");
+	const char *p = text;
 
-		if (hex == ID_HEX_LEN)
-			fwrite(text, 1, 12, stderr);
-		else if (hex)
-			fwrite(text, 1, hex, stderr);
-		else if (starts_with(text, "sha256:"))
-			fwrite(text, 1, hex = 7 + strspn(text + 7, "0123456789abcdef"), stderr);
-		else
-			fwrite(text, 1, hex = 1, stderr);
-		text += hex;
+	fputs("knarr: ", stderr);
+	while (*p) {
+		size_t n = strspn(p, "0123456789abcdef");
+		bool is_id = n == ID_HEX_LEN && !(p > text && p[-1] == ':'); /* a digest stays whole */
+
+		fwrite(p, 1, is_id ? 12 : MAX(n, (size_t)1), stderr);
+		p += MAX(n, (size_t)1);
 	}
 	fputc('\n', stderr);
 }

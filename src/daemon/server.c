@@ -96,6 +96,13 @@ static int watch(struct server *s, int op, int fd, uint32_t events, struct sourc
 	return 0;
 }
 
+/* Before each close: a child that is just being spawned still has a copy of the fd, and while it has, epoll would
+ * go on telling of what is freed here. */
+static void unwatch(struct server *s, int fd)
+{
+	(void)epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, fd, NULL); /* not watched is fine */
+}
+
 static void conn_mark_dirty(struct conn *c)
 {
 	if (list_is_empty(&c->dirty))
@@ -272,6 +279,7 @@ static void conn_free(struct conn *c)
 
 	grpc_server_free(c->h2); /* cancels its jobs */
 	BUG_ON(!list_is_empty(&c->jobs));
+	unwatch(s, c->fd);
 	fd_close(&c->fd);
 	buf_free(&c->unsent);
 	list_del(&c->link);
@@ -436,7 +444,7 @@ static int listener_open(struct server *s, struct listener *l, const struct serv
 	return watch(s, EPOLL_CTL_ADD, l->fd, EPOLLIN, &l->source, e);
 }
 
-static void listener_close(struct listener *l)
+static void listener_close(struct server *s, struct listener *l)
 {
 	struct stat st;
 
@@ -444,6 +452,7 @@ static void listener_close(struct listener *l)
 		return;
 	if (l->ino && stat(l->socket.path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
 		(void)unlink(l->socket.path); /* a path that stays is replaced by the next knarrd */
+	unwatch(s, l->fd);
 	fd_close(&l->fd);
 }
 
@@ -464,7 +473,7 @@ static void begin_stop(struct server *s)
 	s->stopping = true;
 	s->stop_until_ns = clock_mono_ns() + s->settings.stop_wait_ns;
 	for (size_t i = 0; i < s->nlisteners; i++)
-		listener_close(&s->listeners[i]);
+		listener_close(s, &s->listeners[i]);
 	s->nlisteners = 0;
 	s->accept_again_ns = 0;
 	parked_expire(s, 0);
@@ -736,7 +745,7 @@ void server_free(struct server *s)
 	if (!s)
 		return;
 	for (size_t i = 0; i < s->nlisteners; i++)
-		listener_close(&s->listeners[i]);
+		listener_close(s, &s->listeners[i]);
 	list_for_each_safe(c, &s->conns, struct conn, link)
 		conn_free(c);
 	pool_free(s->lane);
