@@ -82,7 +82,8 @@ int image_usage_of(struct images *im, struct arena *a, struct image_usage *out, 
 /* --- a container's root: a writable snapshot over an image's layers ------------------------------- */
 
 /* Makes containers/ID/{upper,work}; the image is held from removal until snapshot_remove. Undo and
- * recovery call snapshot_remove, which is harmless where nothing is. */
+ * recovery call snapshot_remove, which is harmless where nothing is: the whole folder, the bundle's files too,
+ * gets another name at once and is freed by a thread of its own, after a restart too. */
 int snapshot_create(struct images *im, const char *container_id, const char *image_id, struct err *e);
 int snapshot_remove(struct images *im, const char *container_id, struct err *e);
 /* The overlay as a detached mount (fsopen, fsmount), not visible anywhere; the caller owns the fd. */

@@ -28,7 +28,13 @@ struct snapshots {
 	int fd; /* containers/ */
 	struct lock lock;
 	struct map by_id;
+	pthread_t sweeper;
+	bool sweeping, joinable, closing;
+	uint64_t gone;          /* counts what the sweeper was asked for */
 };
+
+/* What is removed gets such a name at once, and goes when there is time. */
+static const char gone_prefix[] = ".gone-";
 
 /* --- the table ------------------------------------------------------------------------------------- */
 
@@ -66,6 +72,74 @@ static char *image_of(struct snapshots *ss, struct arena *a, const char *id)
 	LOCKED(&ss->lock);
 	s = map_get(&ss->by_id, id);
 	return s ? arena_strdup(a, s->image) : NULL;
+}
+
+/* --- removing what is gone -------------------------------------------------------------------------- */
+
+/* To free a container's files can take long (a disk that discards at once; many files), and nobody needs
+ * to wait for it. What cannot be removed is tried again by the next sweep. */
+static void sweep_once(struct snapshots *ss)
+{
+	auto_arena a = { 0 };
+	char **names = NULL;
+	struct dirent *d;
+	struct err e;
+	int fd = openat(ss->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir) {
+		fd_close(&fd);
+		return;
+	}
+	while ((d = readdir(dir)))
+		if (starts_with(d->d_name, gone_prefix))
+			names = strv_append(&a, names, arena_strdup(&a, d->d_name));
+	(void)closedir(dir);
+	for (size_t i = 0; names && names[i]; i++)
+		if (fs_remove_tree(ss->fd, names[i], &e) < 0)
+			log_warn("removed container's files cannot be removed yet: %s", e.msg);
+}
+
+static void *sweep(void *arg)
+{
+	struct snapshots *ss = arg;
+	uint64_t seen;
+
+	for (;;) {
+		lock_acquire(&ss->lock);
+		seen = ss->gone;
+		lock_release(&ss->lock);
+		sweep_once(ss);
+		LOCKED(&ss->lock);
+		if (!ss->closing && seen != ss->gone)
+			continue;
+		ss->sweeping = false;
+		return NULL;
+	}
+}
+
+static void sweep_begin(struct snapshots *ss)
+{
+	struct err e;
+	LOCKED(&ss->lock);
+
+	ss->gone++;
+	if (ss->sweeping || ss->closing)
+		return;
+	if (ss->joinable)
+		(void)pthread_join(ss->sweeper, NULL); /* it has ended */
+	ss->joinable = ss->sweeping = thread_start(&ss->sweeper, "sweep", sweep, ss, &e) == 0;
+	if (!ss->joinable)
+		log_warn("removed containers' files wait for the next removal: %s", e.msg);
+}
+
+static void sweep_end(struct snapshots *ss)
+{
+	lock_acquire(&ss->lock);
+	ss->closing = true;
+	lock_release(&ss->lock);
+	if (ss->joinable)
+		(void)pthread_join(ss->sweeper, NULL);
 }
 
 /* --- start ----------------------------------------------------------------------------------------- */
@@ -114,6 +188,7 @@ int snapshots_open(struct images *im, struct err *e)
 		if (d->d_name[0] != '.')
 			adopt(im, d->d_name);
 	(void)closedir(dir);
+	sweep_begin(im->snapshots);
 	return 0;
 }
 
@@ -122,6 +197,7 @@ void snapshots_close(struct images *im)
 	struct snapshots *ss = im->snapshots;
 	struct snapshot *s;
 
+	sweep_end(ss);
 	for (size_t i = 0; (s = map_next(&ss->by_id, &i));) {
 		images_unhold(im, s->image);
 		snapshot_free(s);
@@ -200,17 +276,16 @@ int snapshot_create(struct images *im, const char *container_id, const char *ima
 
 int snapshot_remove(struct images *im, const char *container_id, struct err *e)
 {
-	static const char *const parts[] = { "upper", "work", "image" };
 	auto_arena a = { 0 };
 	struct snapshot *s;
 
 	if (id_check(container_id, e) < 0)
 		return -1;
-	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
-		if (fs_remove_tree(im->snapshots->fd, arena_printf(&a, "%s/%s", container_id, parts[i]), e) < 0)
-			return err_in(e, "snapshot of container %s", container_id);
-	/* The bundle's other files are not ours; who removes them last removes the folder. */
-	(void)unlinkat(im->snapshots->fd, container_id, AT_REMOVEDIR);
+	if (renameat(im->snapshots->fd, container_id, im->snapshots->fd,
+		     arena_printf(&a, "%s%s", gone_prefix, container_id)) == 0)
+		sweep_begin(im->snapshots);
+	else if (errno != ENOENT && fs_remove_tree(im->snapshots->fd, container_id, e) < 0)
+		return err_in(e, "snapshot of container %s", container_id);
 	s = take_out(im->snapshots, container_id);
 	if (s) {
 		images_unhold(im, s->image);

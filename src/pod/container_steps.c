@@ -194,13 +194,12 @@ static int bundle_act(void *ctx, struct err *e)
 	return container_write_config(k, e);
 }
 
-static int bundle_undo(void *ctx, struct err *e)
+static int bundle_undo(void *ctx, UNUSED struct err *e)
 {
-	auto_arena a = { 0 };
 	struct container *k = ctx;
 
 	fd_close(&k->root_fd);
-	return fs_remove_file(AT_FDCWD, container_path(&a, k, "config.json"), e);
+	return 0; /* config.json goes with its folder, which the snapshot's undo removes */
 }
 
 /* What a start left, should the process that asked for it have died meanwhile. */
