@@ -45,7 +45,7 @@ static int open_stores(struct images *im, struct err *e)
 	return snapshots_open(im, e);
 }
 
-static int write_index(struct images *im, struct err *e);
+static void write_index_or_log(struct images *im);
 
 int images_open(const struct image_settings *settings, struct catalog *catalog, struct images **out, struct err *e)
 {
@@ -60,10 +60,11 @@ int images_open(const struct image_settings *settings, struct catalog *catalog, 
 	cond_init(&im->write_free);
 	list_init(&im->rows);
 	list_init(&im->names);
-	if (open_stores(im, e) < 0 || write_index(im, e) < 0 || pulls_open(im, e) < 0) {
+	if (open_stores(im, e) < 0 || pulls_open(im, e) < 0) {
 		images_close(im);
 		return err_in(e, "images");
 	}
+	write_index_or_log(im); /* others read it; a full disk is no reason not to start */
 	*out = im;
 	return 0;
 }

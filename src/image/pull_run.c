@@ -48,6 +48,7 @@ struct pull {
 	size_t njobs;
 	int64_t told_ns;
 	uint64_t bytes_total;
+	bool no_room;              /* what was fetched is not kept for a next time */
 };
 
 /* --- progress --------------------------------------------------------------------------------- */
@@ -280,7 +281,7 @@ static void drop(struct pull *p, struct job *j)
 	j->layer.mine = false;
 	if (j->fetching)
 		content_abandon(p->im->content, j->blob->digest,
-				j->fetch.discard ? CONTENT_DISCARD : CONTENT_KEEP_PARTIAL);
+				j->fetch.discard || p->no_room ? CONTENT_DISCARD : CONTENT_KEEP_PARTIAL);
 	j->fetching = false;
 	if (j->blob_taken)
 		content_release(p->im->content, j->blob->digest);
@@ -567,6 +568,7 @@ int pull_run(const struct pull_work *w, char **id, struct err *e)
 	if (start_agent(&p, e) == 0 && steps_point("pull", "resolve", e) == 0 && resolve(&p, e) == 0 && plan(&p, e) == 0 && pull_layers(&p, e) == 0 &&
 	    commit(&p, e) == 0)
 		r = 0;
+	p.no_room = r < 0 && e->kind == ERR_EXHAUSTED;
 	give_back(&p);
 	if (r < 0)
 		return err_in(e, "pull %s", p.name);

@@ -9,7 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* Room that is kept for the catalog's own growth, so that a full disk does not keep kubelet from
+ * stopping and removing the pods that fill it. */
+enum { WAL_BYTES = 4 << 20, SPARE_BYTES = 1 << 20 };
 
 /* "knar": what file(1) and a look at the header show; another program's database has another. */
 enum { APPLICATION_ID = 0x6b6e6172 };
@@ -113,10 +118,11 @@ static int lock_take(struct catalog_file *f, struct err *e)
 			       "one another root folder", f->path, *owner ? owner : "unknown");
 	}
 	pid = arena_printf(&a, "%d\n", (int)getpid());
-	if (ftruncate(fd, 0) < 0)
-		return err_sys(e, errno, "write %s", path);
+	/* In this order a full disk, which has the file's one block already, does not matter. */
 	if (fd_write_all(fd, pid, strlen(pid), e) < 0)
 		return err_in(e, "write %s", path);
+	if (ftruncate(fd, (off_t)strlen(pid)) < 0)
+		return err_sys(e, errno, "write %s", path);
 	f->lock_fd = fd_take(&fd);
 	return 0;
 }
@@ -181,6 +187,12 @@ static int is_whole(struct catalog_file *f, struct err *e)
 	return -1;
 }
 
+/* Blocks behind the file's end; where the file system cannot, there are none. */
+static void keep_room(int fd, off_t bytes)
+{
+	(void)fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes);
+}
+
 /* The exclusive mode keeps the index of the WAL in memory, without a -shm file. NORMAL never syncs
  * at commit: who wants more syncs the WAL by wal_fd (catalog_change). */
 static int db_setup(struct catalog_file *f, struct err *e)
@@ -196,8 +208,19 @@ static int db_setup(struct catalog_file *f, struct err *e)
 	/* A write, so that the WAL exists from here on. */
 	if (exec(f, "open", "UPDATE meta SET body = body WHERE id = 'schema'", e) < 0)
 		return -1;
-	f->wal_fd = fd_open(AT_FDCWD, arena_printf(&a, "%s-wal", f->path), O_RDONLY, e);
-	return f->wal_fd < 0 ? -1 : 0;
+	f->wal_fd = fd_open(AT_FDCWD, arena_printf(&a, "%s-wal", f->path), O_RDWR, e);
+	if (f->wal_fd < 0)
+		return -1;
+	keep_room(f->wal_fd, WAL_BYTES);
+	return 0;
+}
+
+/* The WAL and its room outlive the process, for a start on a full disk. */
+static void keep_wal(struct catalog_file *f)
+{
+	int on = 1;
+
+	(void)sqlite3_file_control(f->db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
 }
 
 static int dir_sync(const char *dir, struct err *e)
@@ -217,16 +240,20 @@ static int file_open(struct catalog_file *f, struct err *e)
 	const char *base = path_base(f->path);
 	char *dir = base == f->path ? arena_strdup(&a, ".") : arena_strndup(&a, f->path, (size_t)(base - f->path));
 	auto_fd int made = -1;
+	struct stat st;
 
 	if (fs_mkdirs(AT_FDCWD, dir, 0711, e) < 0 || lock_take(f, e) < 0)
 		return -1;
 	made = fd_create(AT_FDCWD, f->path, O_RDWR | O_CREAT, 0600, e); /* SQLite would make it 0644 */
 	if (made < 0)
 		return -1;
-	fd_close(&made);
+	if (fstat(made, &st) == 0)
+		keep_room(made, st.st_size + SPARE_BYTES);
+	fd_close(&made); /* before SQLite has locks on the file, which a close would end */
 	if (sqlite3_open_v2(f->path, &f->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
 		return catalog_file_err(f, "open", e);
 	(void)sqlite3_extended_result_codes(f->db, 0);
+	keep_wal(f);
 	if (db_setup(f, e) < 0)
 		return -1;
 	return dir_sync(dir, e);
@@ -248,6 +275,9 @@ int catalog_file_open(const char *path, struct catalog_file *out, struct err *e)
 
 void catalog_file_close(struct catalog_file *f)
 {
+	/* Else the WAL that is kept would be cut to nothing, and its room given away. */
+	if (f->db)
+		(void)sqlite3_exec(f->db, "PRAGMA journal_size_limit = -1", NULL, NULL, NULL);
 	(void)sqlite3_close(f->db); /* a failed last checkpoint leaves the WAL, which the next open reads */
 	f->db = NULL;
 	fd_close(&f->wal_fd);
