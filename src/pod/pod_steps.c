@@ -270,7 +270,11 @@ static void monitor_end(struct pod *p)
 	struct err e;
 
 	pod_short_call(&c, NULL);
-	if (p->run_dirfd >= 0 && monitor_shutdown(&c, p->run_dirfd, &e) < 0)
+	if (p->run_dirfd < 0 || monitor_shutdown(&c, p->run_dirfd, &e) == 0)
+		return;
+	if (e.kind == ERR_TIMEOUT)
+		pod_monitor_condemn(p, &e);
+	else
 		log_warn("knarr-pod did not end by itself pod=%s: %s", p->id, e.msg);
 }
 
