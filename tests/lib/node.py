@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,7 @@ class Knarrd:
         self.log = self.dir / "knarrd.log"
         self.bridge = f"kn{self.name}"
         self.cgroup = f"knarr-test-{self.name}"
+        self.bin_dirs = ["/usr/lib/cni", "/opt/cni/bin"]
         self.octet = 1 + sum(self.name.encode()) * 7 % 250
         self.process, self.programs = None, {}
 
@@ -87,7 +89,7 @@ libexec: {self.libexec()}
 hosts_dirs: [{self.dir}/hosts.d]
 cni:
   conf_dir: {self.dir}/cni
-  bin_dirs: [/usr/lib/cni, /opt/cni/bin]
+  bin_dirs: [{", ".join(map(str, self.bin_dirs))}]
 cgroup:
   monitor_parent: /{self.cgroup}
   pod_parent: /{self.cgroup}-pods
@@ -116,9 +118,16 @@ cgroup:
             self.process = subprocess.Popen([self.program("knarrd"), "--config", self.config], env=env,
                                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
         if wait:
-            until("knarrd's socket", 20, lambda: self.sock.exists() or self.process.poll() is not None)
+            until("knarrd's socket", 20, lambda: self.listens() or self.process.poll() is not None)
             if self.process.poll() is not None:
                 raise AssertionError(f"knarrd ended at once:\n{self.log.read_text()[-3000:]}")
+
+    def listens(self):
+        """A socket file may be left of a killed one."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as s:
+            s.connect(str(self.sock))
+            return True
+        return False
 
     def kill(self, sig=signal.SIGKILL):
         if self.process and self.process.poll() is None:
@@ -183,6 +192,8 @@ cgroup:
         return self
 
     def __exit__(self, *_):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)  # a fault may have stopped it
         self.kill(signal.SIGTERM)
         for pid in self.daemons():
             with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from world import Keeper, Rpc, Tap, World, kubelet_clears_pod_cgroup, until
+from world import Keeper, Rpc, Tap, World, alive, kubelet_clears_pod_cgroup, until
 
 # Where knarrd is killed, and the call during which that happens.
 POINTS = {
@@ -121,7 +121,7 @@ def kill_in_pull(w, keeper, before, point):
     image = w.push("pulled", [("unique", point.encode())])
     w.restart(fault=f"{point}:stop")
     pull = w.cri.later("PullImage", image={"image": image})
-    until("the fault stops knarrd", 20, lambda: stopped(w))
+    w.wait_stopped()
     helpers = w.children()
     if not helpers:
         raise AssertionError("knarrd has no children in the middle of a pull")
@@ -139,19 +139,6 @@ def kill_in_pull(w, keeper, before, point):
     w.cri.PullImage(image={"image": image})
     w.cri.RemoveImage(image={"image": image})
     w.same_as(before)
-
-
-def stopped(w):
-    with open(f"/proc/{w.process.pid}/stat") as f:
-        return f.read().rpartition(")")[2].split()[0] == "T"
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def kill_at_random(w, keeper, before, rounds):

@@ -1,6 +1,7 @@
 """What the tests of this folder share: a node, an image, a pod that lives through everything, and a look at the machine
 before and after."""
 import contextlib
+import json
 import os
 import pathlib
 import sys
@@ -110,7 +111,6 @@ class World(node.Knarrd):
         return self.cri.ContainerStatus(container_id=container)["status"]
 
     def pid(self, container):
-        import json
         info = self.cri.ContainerStatus(container_id=container, verbose=True)["info"]
         return int(json.loads(info["info"])["pid"])
 
@@ -127,6 +127,10 @@ class World(node.Knarrd):
 
     # --- the machine ---
 
+    def wait_stopped(self):
+        """Until a fault has stopped knarrd."""
+        until("the fault stops knarrd", 20, lambda: process_state(self.process.pid) == "T")
+
     def children(self):
         """knarrd's children but the monitors: plugins, knarr-pull, knarr-unpack."""
         found = set()
@@ -137,7 +141,9 @@ class World(node.Knarrd):
 
     def snapshot(self):
         """Everything of ours that the machine holds, as lines."""
-        lines = [f"cgroup {c}" for c in self.cgroups() if f"{self.cgroup}-pods" not in c.parent.parts[-1:]]
+        # A container keeps the cgroups of its execs for the next ones.
+        lines = [f"cgroup {c}" for c in self.cgroups()
+                 if f"{self.cgroup}-pods" not in c.parent.parts[-1:] and not c.name.startswith("knarr-exec-")]
         lines += [f"knarr-pod {p}" for p in self.monitors()]
         lines += [f"mount {m.split(' ')[4]}" for m in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
                   if str(self.dir) in m]
@@ -164,6 +170,19 @@ class World(node.Knarrd):
                 more, less = sorted(set(now) - set(before)), sorted(set(before) - set(now))
                 raise AssertionError(f"left: {more}\nmissing: {less}\n{self.log_tail()}")
             time.sleep(0.05)
+
+
+def process_state(pid):
+    """R, S, T, Z…; X: it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def alive(pid):
+    return process_state(pid) not in "ZX"
 
 
 class Keeper:
