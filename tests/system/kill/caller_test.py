@@ -236,7 +236,12 @@ def container_of_gone_caller(w, keeper, before):
             if e.code != "Canceled":
                 raise
             known = None
-        k = known or w.create(pod, "create", "c", "sleep", "1000")
+        try:
+            k = known or w.create(pod, "create", "c", "sleep", "1000")
+        except Rpc as e:  # the answer was under way already when the caller cancelled: then it is listed
+            if e.code != "AlreadyExists":
+                raise
+            k = next(i for i, c in w.containers().items() if c["podSandboxId"] == pod)
         w.cri.StartContainer(container_id=k)
         w.cri.RemoveContainer(container_id=k)
     call = w.cri.later("CreateContainer", pod_sandbox_id=pod, config=config, sandbox_config=w.pod_config("create"), seconds=0.004)

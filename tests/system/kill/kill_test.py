@@ -106,7 +106,7 @@ def kill_in_recovery(w, keeper, before, point, at):
     died_in = life.go()
     w.died()
     w.kill()
-    w.start(fault=f"{at}:kill")
+    w.start(wait=False, fault=f"{at}:kill")
     w.died()
     w.restart()
     keeper.check()
