@@ -140,6 +140,19 @@ static void has_started(struct container *k, const struct monitor_process *proce
 	event_push_locked(k->all, POD_EVENT_STARTED, k->pod->owner, k->pod->id, k->id);
 }
 
+/* A limit so low that not even the start fits comes up as ENOMEM in whatever the start was doing. */
+enum { LOW_MEMORY_BYTES = 4 << 20 };
+
+static void explain_memory(const struct container *k, struct err *e)
+{
+	const struct config_resources *r = k->config->resources;
+	struct err as_it_was = *e;
+
+	if (e->kind == ERR_EXHAUSTED && r && r->memory_bytes > 0 && r->memory_bytes < LOW_MEMORY_BYTES)
+		(void)err_set(e, ERR_EXHAUSTED, "%s (its memory limit of %lld bytes is too low to start it)",
+			      as_it_was.msg, (long long)r->memory_bytes);
+}
+
 int container_start(struct pods *ps, UNUSED struct call *c, enum pod_owner owner, const char *id, struct err *e)
 {
 	auto_container *k = container_get(ps, owner, id, e);
@@ -152,6 +165,7 @@ int container_start(struct pods *ps, UNUSED struct call *c, enum pod_owner owner
 		const struct monitor_exit failed = { .code = 128, .finished_wall_ns = clock_wall_ns(),
 						     .reason = "StartError", .message = e->msg };
 
+		explain_memory(k, e);
 		(void)container_exited(k, &failed);
 		if (container_save(k, &ignored) < 0)
 			log_error("%s", ignored.msg);

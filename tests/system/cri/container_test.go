@@ -122,6 +122,18 @@ func TestAFailedStartIsAnExit(t *testing.T) {
 	}
 }
 
+func TestAMemoryLimitTooLowToStartIsNamed(t *testing.T) {
+	c := kubelet(t)
+	c.pull(t, "box")
+	sandbox := podConfig(t)
+	config := containerConfig("c", "true")
+	config.Linux.Resources.MemoryLimitInBytes = 4096
+	id := c.create(t, c.run(t, sandbox), config, sandbox)
+	_, err := c.StartContainer(ctx(t), &v1.StartContainerRequest{ContainerId: id})
+	wantCode(t, err, codes.ResourceExhausted, "memory limit of 4096 bytes is too low")
+	want(t, "reason", c.status(t, id).Reason, "StartError")
+}
+
 func TestTheImageSaysWhatTheCallerDoesNot(t *testing.T) {
 	c := kubelet(t)
 	c.pull(t, "box")
