@@ -103,6 +103,29 @@ func TestUnknownThingsAreNotFound(t *testing.T) {
 	wantCode(t, err, codes.NotFound, nobody)
 	_, err = c.CreateContainer(ctx(t), &v1.CreateContainerRequest{PodSandboxId: nobody, Config: containerConfig("c", "true")})
 	wantCode(t, err, codes.NotFound, nobody)
+	_, err = c.ContainerStats(ctx(t), &v1.ContainerStatsRequest{ContainerId: nobody})
+	wantCode(t, err, codes.NotFound, nobody)
+	_, err = c.PodSandboxStats(ctx(t), &v1.PodSandboxStatsRequest{PodSandboxId: nobody})
+	wantCode(t, err, codes.NotFound, nobody)
+	_, err = c.UpdateContainerResources(ctx(t), &v1.UpdateContainerResourcesRequest{ContainerId: nobody,
+		Linux: &v1.LinuxContainerResources{CpuShares: 2}})
+	wantCode(t, err, codes.NotFound, nobody)
+	_, err = c.UpdatePodSandboxResources(ctx(t), &v1.UpdatePodSandboxResourcesRequest{PodSandboxId: nobody,
+		Resources: &v1.LinuxContainerResources{CpuShares: 2}})
+	wantCode(t, err, codes.NotFound, nobody)
+	_, err = c.ReopenContainerLog(ctx(t), &v1.ReopenContainerLogRequest{ContainerId: nobody})
+	wantCode(t, err, codes.NotFound, nobody)
+	containers := must[*v1.ListContainersResponse](t)(c.ListContainers(ctx(t), &v1.ListContainersRequest{
+		Filter: &v1.ContainerFilter{Id: nobody}}))
+	want(t, "containers listed", len(containers.Containers), 0)
+	pods := must[*v1.ListPodSandboxResponse](t)(c.ListPodSandbox(ctx(t), &v1.ListPodSandboxRequest{
+		Filter: &v1.PodSandboxFilter{Id: nobody}}))
+	want(t, "pods listed", len(pods.Items), 0)
+	status := must[*v1.ImageStatusResponse](t)(c.images.ImageStatus(ctx(t), &v1.ImageStatusRequest{
+		Image: &v1.ImageSpec{Image: image("none")}}))
+	if status.Image != nil {
+		t.Errorf("an absent image is %v", status.Image)
+	}
 	_, err = c.StopPodSandbox(ctx(t), &v1.StopPodSandboxRequest{PodSandboxId: nobody})
 	wantCode(t, err, codes.OK, "")
 	_, err = c.RemovePodSandbox(ctx(t), &v1.RemovePodSandboxRequest{PodSandboxId: nobody})
