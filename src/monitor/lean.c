@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -153,12 +154,26 @@ struct lean_report {
 	int error;
 };
 
-NORETURN static void lean_child(int answer)
+/* Whatever becomes of knarrd, this process ends with it and keeps none of its locks. */
+static const char *lean_lonely(int answer, pid_t parent)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return "prctl";
+	if (getppid() != parent)
+		_exit(1);
+	if ((answer > 0 && syscall(SYS_close_range, 0, answer - 1, 0) < 0) ||
+	    syscall(SYS_close_range, answer + 1, ~0u, 0) < 0)
+		return "close_range";
+	return NULL;
+}
+
+NORETURN static void lean_child(int answer, pid_t parent)
 {
 	struct lean_report report = { .error = 0 };
-	const char *failed;
+	const char *failed = lean_lonely(answer, parent);
 
-	failed = lean_build();
+	if (!failed)
+		failed = lean_build();
 	if (failed) {
 		report.error = errno;
 		for (size_t i = 0; failed[i] && i < sizeof(report.step) - 1; i++)
@@ -174,6 +189,7 @@ static int lean_open(struct err *e)
 	struct clone_args args = { .exit_signal = SIGCHLD };
 	auto_fd int answer = -1, tell = -1;
 	struct lean_report report;
+	pid_t parent = getpid();
 	char path[64];
 	int ns = -1;
 	long pid;
@@ -184,7 +200,7 @@ static int lean_open(struct err *e)
 	if (pid < 0)
 		return err_sys(e, errno, "clone");
 	if (pid == 0)
-		lean_child(tell);
+		lean_child(tell, parent);
 	fd_close(&tell);
 	(void)snprintf(path, sizeof(path), "/proc/%ld/ns/mnt", pid);
 	if (fd_read_full(answer, &report, sizeof(report), e) == 0) {
