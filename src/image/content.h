@@ -5,7 +5,8 @@
  *	content/ingest/HEX                   what is being fetched; a later fetch goes on from there
  *
  * A blob appears under its name only when it is whole and its digest was verified (by knarr-pull,
- * which hashes as it writes). Digests are texts (spec/digest.h); others are ERR_INVALID. All functions may be called from every thread; they block on the disk only, but for
+ * which hashes as it writes). Digests are texts (spec/digest.h); others are ERR_INVALID. All functions
+ * may be called from every thread; they block on the disk only, but for
  * content_take, which waits for another's fetch of the same blob. */
 #ifndef KNARR_IMAGE_CONTENT_H
 #define KNARR_IMAGE_CONTENT_H

@@ -565,7 +565,8 @@ int pull_run(const struct pull_work *w, char **id, struct err *e)
 			  .agent = { .sock = -1 }, .name = ref_text(&w->call->arena, w->ref) };
 	int r = -1;
 
-	if (start_agent(&p, e) == 0 && steps_point("pull", "resolve", e) == 0 && resolve(&p, e) == 0 && plan(&p, e) == 0 && pull_layers(&p, e) == 0 &&
+	if (start_agent(&p, e) == 0 && steps_point("pull", "resolve", e) == 0 && resolve(&p, e) == 0 &&
+	    plan(&p, e) == 0 && pull_layers(&p, e) == 0 &&
 	    commit(&p, e) == 0)
 		r = 0;
 	p.no_room = r < 0 && e->kind == ERR_EXHAUSTED;

@@ -297,7 +297,7 @@ static struct container *container_new(struct pod *p, const char *id, struct err
 			.lines = { { .name = "stdout" }, { .name = "stderr" } },
 			.config_fd = -1,
 		};
-		(void)strcpy(c->id, id); /* as long as container_id_check() allows */
+		memcpy(c->id, id, strlen(id) + 1); /* as long as container_id_check() allows */
 		return c;
 	}
 	err_set(e, ERR_EXHAUSTED, "pod %s has %d containers already", p->id, CONTAINERS_MAX);

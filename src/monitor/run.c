@@ -87,7 +87,7 @@ static int cgroup_take(struct arena *a, struct container *c, const struct oci_co
 	if (strlen(path) >= sizeof(c->cgroup))
 		return err_set(e, ERR_INVALID, "the cgroup path of container %s has %zu bytes", c->id,
 			       strlen(path));
-	(void)strcpy(c->cgroup, path);
+	memcpy(c->cgroup, path, strlen(path) + 1);
 	return 0;
 }
 

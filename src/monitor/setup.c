@@ -260,7 +260,7 @@ static int setup_steps(struct pod *p, struct request *r, struct err *e)
 		return -1;
 	if (strlen(id) > POD_ID_MAX)
 		return err_set(e, ERR_INVALID, "a pod id of %zu bytes", strlen(id));
-	(void)strcpy(p->id, id);
+	memcpy(p->id, id, strlen(id) + 1);
 	p->namespaces = (unsigned)message_number(&r->m, TAG_NAMESPACES, 0);
 	if (request_need_fd(r, TAG_LISTEN_FD, "socket", &p->listen, e) < 0 ||
 	    request_need_fd(r, TAG_STATE_DIR_FD, "state folder", &p->state_dir, e) < 0 ||

@@ -171,10 +171,14 @@ static int signal_number(const char *text, struct err *e)
 		if (name && strcasecmp(name, text) == 0)
 			return i;
 	}
-	if (strncasecmp(text, "RTMIN", 5) == 0)
-		return SIGRTMIN + atoi(text + 5);
-	if (strncasecmp(text, "RTMAX", 5) == 0)
-		return SIGRTMAX + atoi(text + 5);
+	if (strcasecmp(text, "RTMIN") == 0)
+		return SIGRTMIN;
+	if (strcasecmp(text, "RTMAX") == 0)
+		return SIGRTMAX;
+	if (strncasecmp(text, "RTMIN+", 6) == 0 && str_to_i64(str_of(text + 6), &n, e) == 0 && n <= SIGRTMAX - SIGRTMIN)
+		return SIGRTMIN + (int)n;
+	if (strncasecmp(text, "RTMAX-", 6) == 0 && str_to_i64(str_of(text + 6), &n, e) == 0 && n <= SIGRTMAX - SIGRTMIN)
+		return SIGRTMAX - (int)n;
 	return err_set(e, ERR_INVALID, "unknown signal \"%s\"", text);
 }
 

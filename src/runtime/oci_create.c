@@ -8,6 +8,7 @@
 #include "base/proc.h"
 #include "base/str.h"
 
+#include <limits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -156,13 +157,12 @@ static int make(struct making *m, const char *id, bool foreground, struct err *e
 {
 	struct oci_app *app = m->app;
 	const char *bundle = m->o.bundle ? m->o.bundle : ".";
-	char *absolute = realpath(bundle, NULL);
+	char absolute[PATH_MAX];
 
-	if (!absolute)
+	if (!realpath(bundle, absolute))
 		return err_sys(e, errno, "bundle %s", bundle);
 	m->record = (struct oci_record){ .oci_version = (char *)OCI_VERSION, .id = (char *)id,
 					 .bundle = arena_strdup(&app->arena, absolute), .owner = "" };
-	free(absolute);
 	if (oci_bundle_load(app, m->record.bundle, &m->config, e) < 0 || oci_config_validate(&m->config, e) < 0)
 		return -1;
 	if (check_terminal(m, foreground, e) < 0 || oci_runtime(app, e) < 0)

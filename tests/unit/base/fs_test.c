@@ -16,7 +16,7 @@ struct folder {
 
 static void folder_open(struct folder *f)
 {
-	strcpy(f->path, "/tmp/knarr-test-fs-XXXXXX");
+	memcpy(f->path, "/tmp/knarr-test-fs-XXXXXX", sizeof("/tmp/knarr-test-fs-XXXXXX"));
 	assert_non_null(mkdtemp(f->path));
 	f->fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(f->fd >= 0);
