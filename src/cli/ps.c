@@ -57,7 +57,8 @@ int verb_ps(struct cli *cli, char *const *argv, struct err *e)
 		if (quiet)
 			puts(cli_is_unfinished(f) ? f->pod_id : f->id);
 		else
-			table_row(t, text_short_id(cli->a, cli_is_unfinished(f) ? f->pod_id : f->id), f->name, state_text(cli, f, e),
+			table_row(t, text_short_id(cli->a, cli_is_unfinished(f) ? f->pod_id : f->id), f->name,
+				  state_text(cli, f, e),
 				  text_ago(cli->a, f->created_wall_ns), f->image);
 	}
 	if (!quiet)
