@@ -138,14 +138,19 @@ static int count_record(void *ctx, UNUSED const struct record *r, UNUSED struct 
 	return 0;
 }
 
-void assert_nothing_remains(struct world *w)
+size_t world_records(struct world *w)
 {
 	size_t records = 0;
 	struct err e;
 
 	assert_ok(catalog_each(w->catalog, CATALOG_PODS, count_record, &records, &e), e);
 	assert_ok(catalog_each(w->catalog, CATALOG_CONTAINERS, count_record, &records, &e), e);
-	assert_int_equal(records, 0);
+	return records;
+}
+
+void assert_nothing_remains(struct world *w)
+{
+	assert_int_equal(world_records(w), 0);
 	assert_int_equal(fakes.monitors, 0);
 	assert_int_equal(fakes.networks, 0);
 	assert_int_equal(fakes.snapshots, 0);

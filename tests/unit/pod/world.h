@@ -32,6 +32,7 @@ enum pod_state world_pod_state(struct world *w, const char *id);
 size_t world_listed_pods(struct world *w, enum pod_owner owner);
 /* How many things lie in a folder below the root. */
 size_t world_entries(struct world *w, const char *folder);
+size_t world_records(struct world *w); /* in the catalog */
 void assert_nothing_remains(struct world *w);
 
 #endif
