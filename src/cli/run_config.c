@@ -238,6 +238,24 @@ static int user_of(struct arena *a, const char *text, Runtime__V1__LinuxContaine
 	return 0;
 }
 
+/* What of /proc and /sys is hidden or read-only: in the CRI the caller says it, as kubelet does. */
+static void hide(Runtime__V1__LinuxContainerSecurityContext *s)
+{
+	static char *masked[] = {
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+		"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+		"/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	};
+	static char *readonly[] = {
+		"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+	};
+
+	s->n_masked_paths = ARRAY_SIZE(masked);
+	s->masked_paths = masked;
+	s->n_readonly_paths = ARRAY_SIZE(readonly);
+	s->readonly_paths = readonly;
+}
+
 static int security(struct arena *a, const struct run_options *o, Runtime__V1__LinuxContainerSecurityContext *s,
 		    struct err *e)
 {
@@ -245,6 +263,8 @@ static int security(struct arena *a, const struct run_options *o, Runtime__V1__L
 	s->privileged = o->privileged;
 	s->readonly_rootfs = o->read_only;
 	s->namespace_options = namespaces(a, o);
+	if (!o->privileged)
+		hide(s);
 	s->seccomp = arena_new0(a, Runtime__V1__SecurityProfile);
 	runtime__v1__security_profile__init(s->seccomp);
 	s->seccomp->profile_type = o->privileged ? RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined :
