@@ -19,6 +19,8 @@ OCI = os.path.join(BUILD, "src/runtime/knarr-oci")
 BUSYBOX = "/bin/busybox"
 PREFIX = f"knarr-test-{os.getpid()}"
 V2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+APPARMOR = (os.path.exists("/sys/module/apparmor/parameters/enabled") and
+            open("/sys/module/apparmor/parameters/enabled").read().strip() == "Y")
 APPLETS = "sh sed cat ls id mount umount sleep echo env grep ps head test stat touch true ln mkdir readlink dd hostname kill tty chmod".split()
 NS = [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "cgroup")]
 CAPS = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
@@ -43,6 +45,13 @@ BASE = {
               "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware", "/proc/timer_list"],
               "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger"]},
 }
+
+
+def controller(name):
+    """Whether this machine has the cgroup controller."""
+    if V2:
+        return name in open("/sys/fs/cgroup/cgroup.controllers").read().split()
+    return os.path.isdir(f"/sys/fs/cgroup/{name}")
 
 
 def cgroups():
@@ -213,6 +222,27 @@ class Oci(unittest.TestCase):
         out = self.sh("cat /proc/self/cgroup; ls -d /sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)")
         self.assertEqual(len(out.splitlines()), 2)
         self.assertIn(self.id, out)
+
+    @unittest.skipUnless(controller("cpuset"), "this kernel has no cpuset controller")
+    def test_cpuset(self):
+        self.config["linux"]["resources"]["cpu"] = {"cpus": "0", "mems": "0"}
+        out = self.sh("cd /sys/fs/cgroup; cat cpuset.cpus cpuset.mems 2>/dev/null || cat cpuset/cpuset.cpus cpuset/cpuset.mems; "
+                      "grep Cpus_allowed_list /proc/self/status")
+        self.assertEqual(out.split(), ["0", "0", "Cpus_allowed_list:", "0"])
+
+    @unittest.skipUnless(controller("hugetlb") and os.path.exists("/sys/kernel/mm/hugepages/hugepages-2048kB"),
+                         "this kernel has no hugetlb controller, or no pages of 2 MB")
+    def test_hugepage_limits(self):
+        self.config["linux"]["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 4 << 20}]
+        out = self.sh("cd /sys/fs/cgroup; cat hugetlb.2MB.max 2>/dev/null || cat hugetlb/hugetlb.2MB.limit_in_bytes")
+        self.assertEqual(out.strip(), str(4 << 20))
+
+    @unittest.skipUnless(APPARMOR, "this kernel runs without AppArmor")
+    def test_apparmor_profiles(self):
+        self.config["process"]["apparmorProfile"] = "unconfined"
+        self.assertEqual(self.sh("cat /proc/self/attr/current").strip(), "unconfined")
+        self.config["process"]["apparmorProfile"] = "knarr-no-such-profile"
+        self.assertIn("knarr-no-such-profile", self.run_it("true", want=1))
 
     def test_devices_are_few_and_guarded(self):
         self.config["process"]["capabilities"]["bounding"] = CAPS + ["CAP_MKNOD"]
