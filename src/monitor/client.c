@@ -6,6 +6,7 @@
 #include "monitor/ask.h"
 #include "monitor/exit_record.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -494,4 +495,37 @@ int monitor_shutdown(struct call *c, int run_dirfd, struct err *e)
 		return e->kind == ERR_UNAVAILABLE ? 0 : -1;
 	(void)ask_receive(c, fd, &a, &end); /* the connection ends with the process */
 	return 0;
+}
+
+static bool is_of_pod(const char *pid, const char *pod_id)
+{
+	auto_arena a = { 0 };
+	struct str text;
+	struct err e;
+
+	if (fs_read_file(&a, AT_FDCWD, arena_printf(&a, "/proc/%s/cmdline", pid), 4096, &text, &e) < 0)
+		return false;
+	return str_eqz(str_cut(&text, '\0'), "knarr-pod") && text.p && str_eqz(str_cut(&text, '\0'), pod_id);
+}
+
+int monitor_seek(const char *pod_id)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *f;
+	int found = -1;
+
+	while (proc && found < 0 && (f = readdir(proc))) {
+		struct err e;
+		int64_t pid;
+
+		if (*f->d_name < '1' || *f->d_name > '9' || !is_of_pod(f->d_name, pod_id) ||
+		    str_to_i64(str_of(f->d_name), &pid, &e) < 0)
+			continue;
+		found = proc_pidfd_open((pid_t)pid, &e);
+		if (found >= 0 && !is_of_pod(f->d_name, pod_id)) /* the pid may have become another's */
+			fd_close(&found);
+	}
+	if (proc)
+		(void)closedir(proc);
+	return found;
 }

@@ -195,5 +195,8 @@ int monitor_event_read(struct arena *a, int event_fd, struct monitor_event *out,
 /* Kills what still runs, lets go of the namespaces and ends; answered when all exits are recorded.
  * A monitor that is gone already is success. */
 int monitor_shutdown(struct call *c, int run_dirfd, struct err *e);
+/* The knarr-pod of a pod whose process nobody recorded: found by its command line among all processes.
+ * A pidfd, the caller's; -1: there is none. */
+int monitor_seek(const char *pod_id);
 
 #endif

@@ -264,18 +264,19 @@ static int born_act(void *ctx, struct err *e)
 }
 
 /* Asks it to end, which records the exits of what it held, and kills it where it does not answer. */
-static void monitor_end(struct pod *p)
+static int monitor_end(struct pod *p)
 {
 	auto_call c;
 	struct err e;
 
 	pod_short_call(&c, NULL);
 	if (p->run_dirfd < 0 || monitor_shutdown(&c, p->run_dirfd, &e) == 0)
-		return;
+		return 0;
 	if (e.kind == ERR_TIMEOUT)
 		pod_monitor_condemn(p, &e);
 	else
 		log_warn("knarr-pod did not end by itself pod=%s: %s", p->id, e.msg);
+	return -1;
 }
 
 /* The process by its pidfd, or by the pid and start time that were recorded: never another one. */
@@ -319,8 +320,9 @@ static int monitor_undo(void *ctx, struct err *e)
 	lock_release(&p->all->lock);
 	if (pidfd < 0)
 		pidfd = monitor_pidfd(p);
-	if (p->run_dirfd >= 0 && (pidfd < 0 || !proc_pidfd_is_dead(pidfd)))
-		monitor_end(p);
+	/* A knarrd killed while it made the pod has not recorded who knarr-pod is. */
+	if (p->run_dirfd >= 0 && (pidfd < 0 || !proc_pidfd_is_dead(pidfd)) && monitor_end(p) < 0 && pidfd < 0)
+		pidfd = monitor_seek(p->id);
 	if (pidfd >= 0 && monitor_reap(pidfd, e) < 0)
 		return -1;
 	if (pod_kill_containers(p, e) < 0)
@@ -491,7 +493,7 @@ static int containers_undo(void *ctx, UNUSED struct err *e)
 	struct pod *p = ctx;
 
 	if (p->monitor.pid > 0)
-		monitor_end(p);
+		(void)monitor_end(p); /* monitor_undo() ends one that does not end by itself */
 	return 0;
 }
 
