@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """kill -9 of knarrd, at every step and at random: what ran goes on, what was half made is gone, every name is free."""
+import http.server
 import os
 import random
+import re
 import signal
 import threading
 import time
 
-from world import Keeper, Rpc, Tap, World, alive, kubelet_clears_pod_cgroup, until
+from world import HERE, Keeper, Rpc, Tap, World, alive, images, kubelet_clears_pod_cgroup, until
 
 # Where knarrd is killed, and the call during which that happens.
 POINTS = {
@@ -114,6 +116,106 @@ def kill_in_recovery(w, keeper, before, point, at):
     if left:
         raise AssertionError(f"{left} is not answered after the restart")
     kubelet_clears_pod_cgroup(w, life.name)
+    w.same_as(before)
+
+
+def every_step_is_there():
+    """POINTS has every step and every undo of the tables in the source."""
+    wanted = set()
+    for file in ("pod_steps.c", "container_steps.c"):
+        source = (HERE.parents[2] / "src/pod" / file).read_text()
+        for table, body in re.findall(r"struct step (\w+)\[\] = \{(.*?)\n\};", source, re.S):
+            for step, undo in re.findall(r'\{ "(\w+)", \w+, (\w+) \}', body):
+                wanted |= {f"{table}.{step}"} | ({f"{table}.undo {step}"} if undo != "NULL" else set())
+    missing = wanted - {point for points in POINTS.values() for point in points}
+    if missing or len(wanted) < 20:
+        raise AssertionError(f"no test kills at {sorted(missing)}")
+
+
+def monitor_hangs_in_birth(w, keeper, before):
+    """knarrd is killed before it has recorded who knarr-pod is, and that one does not answer."""
+    w.restart(fault="run_steps.netns:stop")
+    call = w.cri.later("RunPodSandbox", config=w.pod_config("birth"))
+    w.wait_stopped()
+    old = {int(line.split()[1]) for line in before if line.startswith("knarr-pod")}
+    new = set(w.monitors()) - old
+    if len(new) != 1:
+        raise AssertionError(f"{new}")
+    os.kill(new.pop(), signal.SIGSTOP)
+    w.restart()
+    quietly(call.result)
+    keeper.check()
+    kubelet_clears_pod_cgroup(w, "birth")
+    w.same_as(before)
+
+
+class StallingRegistry:
+    """Serves one image, but of its large layer only half; then it is silent."""
+
+    def __init__(self, image):
+        self.image, self.stall, self.reached, self.go = image, True, threading.Event(), threading.Event()
+        registry = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                registry.answer(self)
+            do_HEAD = do_GET
+
+            def log_message(self, *_):
+                pass
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, request):
+        kind, body = "application/octet-stream", self.image.blobs.get(request.path.rpartition("/")[2], b"{}")
+        if "/manifests/" in request.path:
+            kind, body = images.OCI["manifest"], self.image.manifest
+        request.send_response(200)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        if request.command == "HEAD":
+            return
+        if self.stall and len(body) > 2 << 20:
+            request.wfile.write(body[:len(body) // 2])
+            request.wfile.flush()
+            self.reached.set()
+            self.go.wait(30)
+            request.close_connection = True
+        else:
+            request.wfile.write(body)
+
+
+def pull_from_silence(w, keeper, before):
+    """A registry that stalls in the middle of a layer: a cancelled pull ends its helpers, and so does a kill."""
+    image = images.Image([images.busybox_layer(), images.layer([("noise", random.Random(3).randbytes(3 << 20))])], {})
+    silent = StallingRegistry(image)
+    hosts = w.dir / "hosts.d" / silent.address
+    hosts.mkdir()
+    hosts.joinpath("hosts.toml").write_text(f'server = "http://{silent.address}"\n')
+    reference = {"image": f"{silent.address}/t/silent:1"}
+    for how in ("cancel", "kill"):
+        silent.reached.clear()
+        pull = w.cri.later("PullImage", image=reference)
+        if not silent.reached.wait(20):
+            raise AssertionError(f"the layer is not asked for\n{w.log_tail()}")
+        helpers = until("knarr-unpack is there", 5, lambda: (lambda c: c if len(c) > 1 else None)(w.children()))
+        if how == "cancel":
+            pull.cancel()
+        else:
+            w.kill()
+        quietly(pull.result)
+        until("knarr-pull and knarr-unpack end", 5, lambda helpers=helpers: not any(alive(p) for p in helpers))
+    silent.stall = False
+    silent.go.set()
+    w.restart()
+    keeper.check()
+    w.cri.PullImage(image=reference)
+    w.cri.RemoveImage(image=reference)
+    silent.server.shutdown()
     w.same_as(before)
 
 
@@ -256,6 +358,8 @@ def main():
             for part in ("cgroup", "knarr-pod", "mount", "netns/", "root/pods/", "root/containers/", "run/pods/", "address", "link"):
                 if not any(line.startswith(part) for line in before):
                     raise AssertionError(f"no {part} in {before}")
+        with t.test("every step of every table is among the points"):
+            every_step_is_there()
         for call, points in POINTS.items():
             for point in points:
                 with t.test(f"killed in {call} at {point}: undone or whole, and the same names can be used at once"):
@@ -268,6 +372,10 @@ def main():
         for point in PULL_POINTS:
             with t.test(f"killed in PullImage at {point}: helpers end, no half image, pulled again whole"):
                 kill_in_pull(w, keeper, before, point)
+        with t.test("a knarr-pod that nobody recorded and that does not answer is found and ended"):
+            monitor_hangs_in_birth(w, keeper, before)
+        with t.test("killed, or cancelled, in a layer that stalls: knarr-pull and knarr-unpack end, the next pull is whole"):
+            pull_from_silence(w, keeper, before)
         with t.test("killed at random while four pods live: nothing is left, every name is free"):
             kill_at_random(w, keeper, before, 5)
         w.restart()
