@@ -22,10 +22,8 @@ class Victim:
         self.pod = w.run_pod(name)
         self.own = w.start_container(self.pod, name, "own", "/bin/sh", "-c", ESCAPED)
         self.host = w.start_container(self.pod, name, "host", "/bin/sh", "-c", ESCAPED, pid="NODE")
-        time.sleep(0.1)
+        until("each container has three processes", 20, lambda: len(self.processes()) >= 6)
         self.pids = self.processes()
-        if len(self.pids) < 6:
-            raise AssertionError(f"the containers have the processes {self.pids}")
         self.monitor = next(m for m in w.monitors() if self.pod in cmdline(m))
 
     def processes(self):
