@@ -102,7 +102,8 @@ static int container_offer(struct container *k, struct err *e)
 		collected = making_offer_locked(&k->making, &k->changed, &ps->lock, ps->settings.collect_limit_ns);
 	if (!collected)
 		return rc < 0 ? -1 : err_set(e, ERR_CANCELLED, "nobody collected container %s in time", k->id);
-	event_push_locked(ps, POD_EVENT_CREATED, k->pod->owner, k->pod->id, k->id);
+	if (k->making.promised)
+		event_push_locked(ps, POD_EVENT_CREATED, k->pod->owner, k->pod->id, k->id);
 	cond_broadcast(&k->pod->changed);
 	return 0;
 }
@@ -195,6 +196,8 @@ int container_create(struct pods *ps, struct call *c, enum pod_owner owner, cons
 	lock_acquire(&ps->lock);
 	rc = making_collect_locked(&k->making, &k->changed, &ps->lock, c, e);
 	k->recording.wanted += rc > 0;
+	if (rc > 0) /* in the moment it is collected: its start cannot be told before */
+		event_push_locked(ps, POD_EVENT_CREATED, k->pod->owner, k->pod->id, k->id);
 	lock_release(&ps->lock);
 	if (rc < 0 || (rc > 0 && container_save(k, e) < 0))
 		return -1;

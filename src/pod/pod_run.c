@@ -93,6 +93,13 @@ static int pod_make(struct pod *p, struct err *e)
 	return -1;
 }
 
+/* By whoever makes it collected, in the same moment: nothing that happens to it is told before. */
+static void tell_locked(struct pod *p)
+{
+	event_push_locked(p->all, POD_EVENT_CREATED, p->owner, p->id, p->id);
+	event_push_locked(p->all, POD_EVENT_STARTED, p->owner, p->id, p->id);
+}
+
 /* Ready, and told to those who wait, or to who comes in time; else it is undone. */
 static int pod_offer(struct pod *p, struct err *e)
 {
@@ -106,10 +113,9 @@ static int pod_offer(struct pod *p, struct err *e)
 	lock_acquire(&ps->lock);
 	if (rc == 0)
 		collected = making_offer_locked(&p->making, &p->changed, &ps->lock, ps->settings.collect_limit_ns);
-	if (collected) {
-		event_push_locked(ps, POD_EVENT_CREATED, p->owner, p->id, p->id);
-		event_push_locked(ps, POD_EVENT_STARTED, p->owner, p->id, p->id);
-	} else {
+	if (collected && p->making.promised)
+		tell_locked(p);
+	if (!collected) {
 		(void)pod_enter_locked(p, POD_STOPPING, &ignored);
 	}
 	lock_release(&ps->lock);
@@ -224,6 +230,8 @@ int pod_run(struct pods *ps, struct call *c, enum pod_owner owner, const struct 
 	lock_acquire(&ps->lock);
 	rc = making_collect_locked(&p->making, &p->changed, &ps->lock, c, e);
 	p->recording.wanted += rc > 0;
+	if (rc > 0)
+		tell_locked(p);
 	lock_release(&ps->lock);
 	if (rc < 0 || (rc > 0 && pod_save(p, e) < 0))
 		return -1;

@@ -419,6 +419,13 @@ static struct net_request net_request_of(struct arena *a, const struct pod *p)
 	};
 }
 
+static void network_is_added(struct pod *p, bool added)
+{
+	LOCKED(&p->all->lock);
+
+	p->network_added = added;
+}
+
 static int network_act(void *ctx, struct err *e)
 {
 	struct pod *p = ctx;
@@ -430,7 +437,7 @@ static int network_act(void *ctx, struct err *e)
 
 	if (!wants_network(p))
 		return pod_hosts_make(p, e);
-	p->network_added = true;
+	network_is_added(p, true);
 	r = net_request_of(&c->arena, p);
 	if (net_add(p->all->net, c, &r, &result, e) < 0)
 		return -1;
@@ -453,13 +460,13 @@ static int network_undo(void *ctx, struct err *e)
 	/* After a crash nobody remembers whether ADD was begun; net does, in its own record. */
 	if (!wants_network(p))
 		return 0;
-	p->network_added = true;
+	network_is_added(p, true);
 	r = net_request_of(&c.arena, p);
 	if (r.netns_path && faccessat(AT_FDCWD, r.netns_path, F_OK, 0) < 0)
 		r.netns_path = NULL;
 	if (net_del(p->all->net, &c, &r, e) < 0)
 		return -1;
-	p->network_added = false;
+	network_is_added(p, false);
 	return 0;
 }
 

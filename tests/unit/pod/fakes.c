@@ -147,10 +147,12 @@ void fake_monitors_die(void)
 void fakes_reset(void)
 {
 	fake_monitors_die();
+	pthread_mutex_lock(&shared->lock);
 	memset(shared->cgroups, 0, sizeof(shared->cgroups));
 	memset(shared->containers, 0, sizeof(shared->containers));
 	memset(shared->nets, 0, sizeof(shared->nets));
 	memset(shared->snapshots, 0, sizeof(shared->snapshots));
+	pthread_mutex_unlock(&shared->lock);
 	fakes = (struct fake_facts){ 0 };
 }
 

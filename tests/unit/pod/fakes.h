@@ -3,6 +3,7 @@
 #ifndef KNARR_TESTS_FAKES_H
 #define KNARR_TESTS_FAKES_H
 
+#include <stdatomic.h>
 #include "pod/pod.h"
 
 struct fake_facts {
@@ -12,9 +13,9 @@ struct fake_facts {
 	int cgroups;
 	int starts, signals, kills, dels;
 	/* what is to go wrong */
-	bool net_add_fails, net_del_fails, start_fails, monitor_mute;
-	int net_add_ms;          /* how long ADD takes; it heeds its call */
-	bool ignores_term;       /* containers end only when killed */
+	atomic_bool net_add_fails, net_del_fails, start_fails, monitor_mute; /* read by knarrd's threads */
+	atomic_int net_add_ms;          /* how long ADD takes; it heeds its call */
+	atomic_bool ignores_term;       /* containers end only when killed */
 };
 struct fake_facts *fakes_shared(void);
 #define fakes (*fakes_shared())
