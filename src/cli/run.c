@@ -83,6 +83,8 @@ static int run_parse(struct cli *cli, char *const *argv, struct run_options *o, 
 	if (o->hostname && !hostname_is_good(o->hostname))
 		return err_set(e, ERR_INVALID, "--hostname \"%s\": letters, digits, \"-\" and \".\", %d at most",
 			       o->hostname, HOSTNAME_MAX_LEN);
+	if (o->workdir && o->workdir[0] != '/')
+		return err_set(e, ERR_INVALID, "-w \"%s\": an absolute path is wanted", o->workdir);
 	if (o->memory_bytes && o->memory_bytes < MEMORY_LEAST)
 		return err_set(e, ERR_INVALID, "-m: with less than 4m nothing starts");
 	if (o->network && !streq(o->network, "host") && !streq(o->network, "none") && !streq(o->network, "bridge"))

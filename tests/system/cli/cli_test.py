@@ -100,11 +100,14 @@ def test_images(t, n, r, box):
     with t.test("images lists it; -q by ID"):
         ok(n.cli("images"), out=re.compile(rf"^IMAGE +ID +SIZE\n{re.escape(box)} +[0-9a-f]{{12}} +[\d.]+MB\n$"))
         ok(n.cli("images", "-q"), out=re.compile(r"^sha256:[0-9a-f]{64}\n$"))
-    with t.test("tag gives one more name; rmi takes only that"):
+    with t.test("tag gives one more name; rmi by one of several says what would go"):
         ok(n.cli("tag", box, "example.com/mine:2"))
         assert "example.com/mine:2" in n.cli("images").stdout
-        ok(n.cli("rmi", "example.com/mine:2"))
-        assert "mine" not in n.cli("images").stdout and box in n.cli("images").stdout
+        ok(n.cli("rmi", "example.com/mine:2", check=False), 125, err="2 names.*knarr rmi [0-9a-f]{12}")
+        ident = n.cli("images", "-q").stdout.strip()
+        ok(n.cli("rmi", ident), out=f"{ident}\n")
+        ok(n.cli("images", "-q"), out="")
+        ok(n.cli("pull", box))
     with t.test("inspect of an image is JSON with its digests"):
         ok(n.cli("inspect", box), out=re.compile(r'"repo_digests"'))
     with t.test("a terminal sees a progress bar"):
@@ -128,8 +131,8 @@ def test_images(t, n, r, box):
             ok(n.cli(*words, check=False), 125, err=rf"^knarr: .*{why}")
             assert time.monotonic() - began < 10, f"{time.monotonic() - began:.1f} s"
     with t.test("a failing word does not keep the others from their turn"):
-        ok(n.cli("tag", box, "x.example/b:1"))
-        ok(n.cli("rmi", "nosuch", "x.example/b:1", check=False), 125, out="x.example/b:1\n", err="nosuch")
+        ok(n.cli("rmi", "nosuch", box, check=False), 125, out=f"{box}\n", err="nosuch")
+        ok(n.cli("pull", box))
 
 
 def test_run(t, n, box):
@@ -139,7 +142,6 @@ def test_run(t, n, box):
         assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n"), done
     with t.test("run ends with 128 + signal"):
         ok(run(box, "sh", "-c", "sh -c 'kill -9 $$'"), 137)
-        ok(run("--entrypoint", "/bin/sh", box, "-c", "trap - TERM; (sleep 0.2; kill -TERM -1) & exec sh -c 'kill -TERM $$; sleep 9'"))
     with t.test("long lines, bytes and a last line without its end come as they were written"):
         script = "head -c 100000 /dev/zero | tr '\\0' x; echo; printf 'a\\tb\\001\\377\\nlast'"
         done = run(box, "sh", "-c", script, text=False)
