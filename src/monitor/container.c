@@ -379,7 +379,7 @@ static int start_process(struct pod *p, struct container *c, struct request *r, 
 	    streams_open(p, c, flags, &x, e) < 0)
 		return -1;
 	s.root_fd = root;
-	s.files = (struct run_files){ x.in >= 0 ? x.in : STDIN_FILENO, x.out, x.err };
+	s.files = (struct run_files){ x.in, x.out, x.err }; /* in -1: the runtime's null */
 	c->exit.started_wall_ns = clock_wall_ns();
 	if (run_container(p, c, &s, &console, e) < 0)
 		return -1;

@@ -365,7 +365,7 @@ static int exec_run(struct pod *p, struct exec *x, struct request *r, struct err
 	    collector_open(p, x, STREAM_ERR, &err_end, e) < 0)
 		return -1;
 	return run_exec(p, x->container, argv, x->slot,
-			&(struct run_files){ STDIN_FILENO, out, err_end }, x, e);
+			&(struct run_files){ -1, out, err_end }, x, e);
 }
 
 int exec_start(struct pod *p, struct request *r, struct err *e)

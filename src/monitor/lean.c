@@ -172,6 +172,7 @@ NORETURN static void lean_child(int answer, pid_t parent)
 	struct lean_report report = { .error = 0 };
 	const char *failed = lean_lonely(answer, parent);
 
+	(void)umask(0);
 	if (!failed)
 		failed = lean_build();
 	if (failed) {

@@ -133,44 +133,6 @@ static int namespaces_make(struct pod *p, const char *hostname, struct err *e)
 	return 0;
 }
 
-/* PID 1 of the pod's PID namespace: reaps what others leave, and ends with its parent. It holds no
- * fd, and nobody inside may look into it. */
-NORETURN static void init_main(void)
-{
-	sigset_t set;
-
-	(void)syscall(SYS_close_range, 0, ~0u, 0);
-	(void)prctl(PR_SET_DUMPABLE, 0);
-	(void)prctl(PR_SET_NAME, "knarr-init");
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	sigemptyset(&set);
-	sigaddset(&set, SIGCHLD);
-	for (;;) {
-		siginfo_t info;
-
-		(void)sigwaitinfo(&set, &info);
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
-	}
-}
-
-static int init_start(struct pod *p, struct err *e)
-{
-	struct clone_args args = { .flags = CLONE_NEWPID, .exit_signal = SIGCHLD };
-	char path[64];
-	long pid;
-
-	pid = syscall(SYS_clone3, &args, sizeof(args));
-	if (pid < 0)
-		return err_sys(e, errno, "make the PID namespace of pod %s", p->id);
-	if (pid == 0)
-		init_main();
-	p->init_pid = (pid_t)pid;
-	(void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", p->init_pid);
-	p->pod_pidns = fd_open(AT_FDCWD, path, O_RDONLY, e);
-	return p->pod_pidns < 0 ? -1 : 0;
-}
-
 enum { SETUP_LEAN = BIT(0), SETUP_IN_UNIFIED = BIT(1) }; /* TAG_FLAGS */
 
 /* --- SETUP --------------------------------------------------------------------------------------------- */

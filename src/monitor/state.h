@@ -213,6 +213,8 @@ struct pod {
 
 int setup_pod(struct pod *p, struct request *r, struct err *e); /* op SETUP */
 int setup_sysctls(struct pod *p, const struct message *m, struct err *e);
+/* Makes the pod's PID namespace and its confined first process; back when that is confined. */
+int init_start(struct pod *p, struct err *e);
 
 /* --- the loop ------------------------------------------------------------------------------------------ */
 

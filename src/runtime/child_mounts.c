@@ -219,6 +219,8 @@ static int do_new(struct child *c, const struct plan_mount *m, struct err *e)
 
 	if (at < 0)
 		return -1;
+	if (is_on(at, PROC_SUPER_MAGIC) && !streq(m->type, "proc"))
+		return err_set(e, ERR_DENIED, "mount %s: must not hide a part of /proc", m->destination);
 	/* "mqueue" takes its mode from nowhere: the mount point itself does not matter. */
 	if (mount_onto(&how, at, m->destination, e) < 0)
 		return -1;
@@ -411,6 +413,9 @@ static int mask_by_tmpfs(int at, const char *path, bool is_folder, struct err *e
 		return -1;
 	if (fstat(null, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
 		return err_set(e, ERR_DENIED, "/dev/null is not the null device");
+	/* Its mode and owner are the host's. */
+	if (mount_change(null, MOUNT_ATTR_RDONLY, 0, false, e) < 0)
+		return err_in(e, "mask %s", path);
 	return mount_move_onto(null, at, path, e);
 }
 

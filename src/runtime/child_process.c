@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -137,15 +138,34 @@ int child_exec_terminal(struct child *c, struct err *e)
 
 /* --- fds ------------------------------------------------------------------------------------------ */
 
+/* The container's own null device, if it has one: what is opened by /proc/self/fd/0 is then its. Whatever
+ * else it has put there is neither opened nor waited for. */
+static int own_null(const struct child *c)
+{
+	auto_fd int at = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	char path[32];
+	struct stat st;
+
+	if (at < 0 || fstat(at, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+		return -1;
+	(void)snprintf(path, sizeof(path), "self/fd/%d", at);
+	return openat(c->rt->proc_fd, path, O_RDWR | O_CLOEXEC);
+}
+
 /* 0, 1, 2 and the preserved ones stay; `kept` (ours, close-on-exec) move just behind; all others are
  * closed for good, before any path of the container is walked (CVE-2024-21626). */
 static int set_fds(struct child *c, int **kept, size_t nkept, struct err *e)
 {
-	int first = 3 + (int)c->process->preserve_fds, next;
+	int first = 3 + (int)c->process->preserve_fds, next, null = -1;
 	int std[3];
 
 	for (int i = 0; i < 3; i++) {
-		int from = c->process->std[i] >= 0 ? c->process->std[i] : c->rt->null_fd;
+		int from = c->process->std[i];
+
+		if (from < 0 && null < 0 && (null = own_null(c)) < 0)
+			null = c->rt->null_fd;
+		if (from < 0)
+			from = null;
 
 		std[i] = fcntl(from, F_DUPFD_CLOEXEC, first);
 		if (std[i] < 0)
@@ -369,15 +389,19 @@ static int wait_for_start(struct child *c, int fifo, int proc, struct err *e)
 	return 0;
 }
 
-static int become(struct child *c, int proc, struct err *e)
+static int become(struct child *c, int *proc, bool keep_proc, struct err *e)
 {
 	const struct plan_process *p = c->process;
 	bool entered;
 
 	if (p->terminal && ioctl(0, TIOCSCTTY, 0) < 0)
 		return err_sys(e, errno, "make the terminal the controlling one");
-	if (set_limits(p, e) < 0 || set_scheduling(p, e) < 0 || set_labels(proc, p, e) < 0)
+	if (set_limits(p, e) < 0 || set_scheduling(p, e) < 0 || set_labels(*proc, p, e) < 0)
 		return -1;
+	/* From here on paths of the container are walked: through the host's /proc one would lead to programs
+	 * of the host and of other containers (CVE-2024-21626). */
+	if (!keep_proc)
+		fd_close(proc);
 	/* Without no_new_privs only CAP_SYS_ADMIN may load a filter: before it is dropped. */
 	if (!p->no_new_privs && p->filter.count && seccomp_load(&p->filter, p->filter_flags, e) < 0)
 		return -1;
@@ -389,6 +413,10 @@ static int become(struct child *c, int proc, struct err *e)
 		return -1;
 	if (caps_set(&p->caps, e) < 0)
 		return -1;
+	/* Where fs.suid_dumpable is 1, the change of user has made our memory (and, shared, our parent's)
+	 * readable. */
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		return err_sys(e, errno, "stay non-dumpable");
 	(void)umask(p->umask);
 	if (p->parent_death_signal && prctl(PR_SET_PDEATHSIG, p->parent_death_signal) < 0)
 		return err_sys(e, errno, "set the parent's death signal");
@@ -405,10 +433,13 @@ int child_finish(struct child *c, struct err *e)
 	if (set_fds(c, kept, ARRAY_SIZE(kept), e) < 0)
 		return -1;
 	c->sync_fd = sync;
-	if (become(c, proc, e) < 0 || find_program(p, path, e) < 0 || set_signals(e) < 0)
+	if (become(c, &proc, fifo >= 0, e) < 0 || find_program(p, path, e) < 0 || set_signals(e) < 0)
 		return -1;
 	if (wait_for_start(c, fifo, proc, e) < 0 || child_start_hooks(c, e) < 0)
 		return -1;
+	/* A filter that is loaded already might refuse it: then there is no exec. */
+	if (proc >= 0 && close(proc) < 0)
+		return err_sys(e, errno, "close /proc");
 	if (p->no_new_privs) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			return err_sys(e, errno, "set no_new_privs");

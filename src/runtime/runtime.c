@@ -32,11 +32,17 @@ static int open_proc(struct err *e)
 	return fd_take(&fd);
 }
 
+/* Through a read-only mount of its own, on which a device is written all the same: whoever gets it as
+ * stdin cannot change the mode or the owner of the node that others use too. */
 static int open_null(struct err *e)
 {
-	auto_fd int fd = fd_open(AT_FDCWD, "/dev/null", O_RDWR, e);
+	auto_fd int at = mount_clone(AT_FDCWD, "/dev/null", false, e), fd = -1;
+	struct fd_path path;
 	struct stat st;
 
+	if (at < 0 || mount_change(at, MOUNT_ATTR_RDONLY, 0, false, e) < 0)
+		return err_in(e, "/dev/null");
+	fd = fd_open(AT_FDCWD, fd_path(&path, at), O_RDWR, e);
 	if (fd < 0)
 		return -1;
 	if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
