@@ -91,6 +91,34 @@ static int cgroup_take(struct arena *a, struct container *c, const struct oci_co
 	return 0;
 }
 
+static bool is_tracer(const struct container *c, const struct container *but)
+{
+	return c != but && c->traces && c->state == CONTAINER_RUNNING && c->cgroup[0];
+}
+
+static void tracers_thaw(struct pod *p, const struct container *but)
+{
+	struct err ignored;
+
+	for (size_t i = 0; p->traced && i < p->containers_top; i++)
+		if (is_tracer(&p->containers[i], but))
+			(void)cgroup_thaw(&p->runtime.cgroups, p->containers[i].cgroup, &ignored); /* it may have ended */
+}
+
+/* A container's first process enters a shared PID namespace with all that we have (it has its mounts to
+ * make there): nobody who may trace it runs meanwhile. */
+static int tracers_freeze(struct pod *p, const struct container *but, struct err *e)
+{
+	for (size_t i = 0; p->traced && i < p->containers_top; i++) {
+		if (!is_tracer(&p->containers[i], but) ||
+		    cgroup_freeze(&p->runtime.cgroups, p->containers[i].cgroup, e) == 0 || e->kind == ERR_NOT_FOUND)
+			continue;
+		tracers_thaw(p, but);
+		return err_in(e, "hold container %s, which may trace", p->containers[i].id);
+	}
+	return 0;
+}
+
 static int create(struct pod *p, struct arena *a, struct container *c, const struct run_start *s,
 		  struct container_process *out, struct err *e)
 {
@@ -99,6 +127,7 @@ static int create(struct pod *p, struct arena *a, struct container *c, const str
 	struct container_ns ns[NS_MAX];
 	const struct oci_namespace *pid;
 	struct oci_config config = { 0 };
+	int rc;
 
 	if (config_load(a, c->config_fd, &config, e) < 0 || oci_config_validate(&config, e) < 0 ||
 	    cgroup_take(a, c, &config, e) < 0)
@@ -108,6 +137,8 @@ static int create(struct pod *p, struct arena *a, struct container *c, const str
 			       c->id);
 	pid = oci_namespace_find(&config, "pid");
 	c->own_pid_ns = pid && str_is_empty(pid->path);
+	c->traces = container_may_trace(&config);
+	p->traced |= c->traces;
 	for (size_t i = 0; i < s->nmounts; i++)
 		mounts[i] = (struct container_mount_fd){ s->mounts[i].mount, s->mounts[i].fd };
 	spec.id = c->id;
@@ -123,7 +154,13 @@ static int create(struct pod *p, struct arena *a, struct container *c, const str
 	spec.std_out = s->files.out;
 	spec.std_err = s->files.err;
 	spec.parent_death_signal = SIGKILL;
-	return container_create(&p->runtime, a, &spec, out, e);
+	if (!pid || c->own_pid_ns)
+		return container_create(&p->runtime, a, &spec, out, e);
+	if (tracers_freeze(p, c, e) < 0)
+		return -1;
+	rc = container_create(&p->runtime, a, &spec, out, e);
+	tracers_thaw(p, c);
+	return rc;
 }
 
 int run_container(struct pod *p, struct container *c, const struct run_start *s, int *console,
@@ -175,6 +212,7 @@ int run_exec(struct pod *p, struct container *c, char *const *argv, unsigned slo
 	spec.std_out = files->out;
 	spec.std_err = files->err;
 	spec.parent_death_signal = SIGKILL;
+	spec.flags = p->traced ? CONTAINER_TRACED : 0;
 	if (container_exec(&p->runtime, &a, &spec, &process, e) < 0)
 		return -1;
 	x->pid = process.pid;

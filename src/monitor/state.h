@@ -74,6 +74,7 @@ struct container {
 	struct cri_log_stream lines[STREAM_COUNT];
 	int64_t deadline_ns;            /* CLOCK_MONOTONIC, 0: none */
 	struct exit_record exit;
+	bool traces;                    /* it has CAP_SYS_PTRACE */
 	bool own_pid_ns;                /* then the kernel kills the rest when the first process ends */
 	int config_fd;                  /* for execs; -1 once it has ended */
 	char cgroup[CGROUP_TEXT_MAX];   /* path below the hierarchies; "" once it is removed */
@@ -196,6 +197,7 @@ struct pod {
 	int state_dir;
 	unsigned namespaces;            /* enum monitor_ns */
 	pid_t init_pid;                 /* 0: none */
+	bool traced;                    /* a container that was started here may trace (CAP_SYS_PTRACE) */
 	int pod_pidns;                  /* the shared PID namespace; -1: none */
 	struct runtime runtime;         /* with the cgroup hierarchies */
 	char *scratch;                  /* SCRATCH_BYTES, for what is read from pipes */

@@ -24,6 +24,8 @@ struct child {
 	int rootfd;
 	int old_root_fd;                /* -1, unless rootfsPropagation is shared */
 	int host_pid;                   /* for the hooks' state */
+	pid_t *guard;                   /* a guarded exec: the joining process, which comes last; on shared memory.
+					 * NULL: this one joins the pid namespace at its birth */
 	struct err *e;
 };
 

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -60,7 +61,10 @@ int child_early(struct child *c, struct err *e)
 		return -1;
 	if (set_oom_score(c, e) < 0)
 		return -1;
-	if (!(c->process->flags & CONTAINER_NO_SESSION) && setsid() < 0)
+	/* What the joining process must not have: it could name another pid there. */
+	if (c->guard && madvise(c->guard, sizeof(*c->guard), MADV_DONTFORK) < 0)
+		return err_sys(e, errno, "keep a page");
+	if (!c->guard && !(c->process->flags & CONTAINER_NO_SESSION) && setsid() < 0)
 		return err_sys(e, errno, "setsid");
 	if (!(c->process->flags & CONTAINER_NO_KEYRING) &&
 	    syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EDQUOT &&
@@ -394,7 +398,7 @@ static int become(struct child *c, int *proc, bool keep_proc, struct err *e)
 	const struct plan_process *p = c->process;
 	bool entered;
 
-	if (p->terminal && ioctl(0, TIOCSCTTY, 0) < 0)
+	if (!c->guard && p->terminal && ioctl(0, TIOCSCTTY, 0) < 0)
 		return err_sys(e, errno, "make the terminal the controlling one");
 	if (set_limits(p, e) < 0 || set_scheduling(p, e) < 0 || set_labels(*proc, p, e) < 0)
 		return -1;
@@ -423,6 +427,28 @@ static int become(struct child *c, int *proc, bool keep_proc, struct err *e)
 	return 0;
 }
 
+/* In the container's pid namespace somebody may trace: what enters it has nothing left that the
+ * container has not: no fd, no memory of its parent's that it could write, no capability, and the filter. */
+static int enter_guarded(struct child *c, struct err *e)
+{
+	const struct plan_process *p = c->process;
+	long pid = syscall(SYS_clone, (unsigned long)(CLONE_PARENT | SIGCHLD), 0, 0, 0, 0);
+
+	if (pid < 0)
+		return err_sys(e, errno, "join the pid namespace");
+	if (pid > 0) {
+		*c->guard = (pid_t)pid;
+		(void)syscall(SYS_exit_group, 0);
+	}
+	if (!(p->flags & CONTAINER_NO_SESSION) && setsid() < 0)
+		return err_sys(e, errno, "setsid");
+	if (p->terminal && ioctl(0, TIOCSCTTY, 0) < 0)
+		return err_sys(e, errno, "make the terminal the controlling one");
+	if (p->parent_death_signal && prctl(PR_SET_PDEATHSIG, p->parent_death_signal) < 0)
+		return err_sys(e, errno, "set the parent's death signal");
+	return 0;
+}
+
 int child_finish(struct child *c, struct err *e)
 {
 	const struct plan_process *p = c->process;
@@ -446,6 +472,8 @@ int child_finish(struct child *c, struct err *e)
 		if (p->filter.count && seccomp_load(&p->filter, p->filter_flags, e) < 0)
 			return -1;
 	}
+	if (c->guard && enter_guarded(c, e) < 0)
+		return -1;
 	(void)execve(path, p->args, p->env);
 	return exec_failed(p, path, e);
 }

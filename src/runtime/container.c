@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,6 +29,7 @@ struct launch {
 	int pid_ns_fd;          /* to join for the moment of the clone; -1 */
 	const char *unified;    /* the v2 cgroup to be cloned into; NULL */
 	bool waits;             /* the child talks to us before it execs: memory of its own */
+	bool guarded;           /* it joins the pid namespace as its last act, as another process */
 	int sync_fd;            /* our end */
 	int console_sock;       /* our end */
 };
@@ -75,6 +77,16 @@ static int do_clone(struct launch *l, struct container_process *p, struct err *e
 	return 0;
 }
 
+/* The last words of a guarded process may be a tracer's. */
+static int said_by_child(struct child_message *m, struct err *e)
+{
+	m->e.msg[sizeof(m->e.msg) - 1] = '\0';
+	*e = m->e;
+	if (e->kind <= ERR_NONE || e->kind >= ERR_KIND_COUNT)
+		return err_set(e, ERR_INTERNAL, "the container's process answered with rubbish");
+	return -1;
+}
+
 /* A message of the child; its end without one is an error that names the stage. */
 static int hear(struct launch *l, enum child_stage *stage, struct err *e)
 {
@@ -89,10 +101,8 @@ static int hear(struct launch *l, enum child_stage *stage, struct err *e)
 	if (n != sizeof(m))
 		return err_set(e, ERR_INTERNAL, "the container's process was killed while it was set up (out of "
 			       "memory?)");
-	if (m.stage == CHILD_FAILED) {
-		*e = m.e;
-		return -1;
-	}
+	if (m.stage == CHILD_FAILED)
+		return said_by_child(&m, e);
 	*stage = m.stage;
 	return 0;
 }
@@ -196,6 +206,47 @@ static int accompany(struct launch *l, const struct container_spec *s, struct co
 	return hear(l, &stage, e);
 }
 
+/* The process that was cloned has gone, and left another one, a child of ours too, in its place. */
+static int take_over(struct launch *l, struct container_process *p, struct err *e)
+{
+	pid_t pid = *l->child->guard;
+	int fd;
+
+	reap(p);
+	fd_close(&p->pidfd);
+	if (pid <= 0)
+		return err_set(e, ERR_INTERNAL, "the container's process was killed while it was set up (out of "
+			       "memory?)");
+	fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (fd < 0)
+		return err_sys(e, errno, "open the container's process");
+	p->pid = pid;
+	p->pidfd = fd;
+	return 0;
+}
+
+/* Until the last of its socket is closed: by the exec, or by its end. */
+static int accompany_guarded(struct launch *l, struct container_process *p, struct err *e)
+{
+	struct child_message m;
+	struct err lost;
+	ssize_t n;
+
+	fd_close(&l->child->sync_fd);
+	do {
+		n = recv(l->sync_fd, &m, sizeof(m), 0);
+	} while (n < 0 && errno == EINTR);
+	if (take_over(l, p, &lost) < 0 && n == 0) {
+		*e = lost;
+		return -1;
+	}
+	if (n == 0)
+		return 0;
+	if (n == sizeof(m) && m.stage == CHILD_FAILED)
+		return said_by_child(&m, e);
+	return err_set(e, ERR_INTERNAL, "the container's process answered with rubbish");
+}
+
 int container_start(struct container_process *p, struct err *e)
 {
 	auto_fd int sync = fd_take(&p->start_fd);
@@ -211,10 +262,8 @@ int container_start(struct container_process *p, struct err *e)
 	} while (n < 0 && errno == EINTR);
 	if (n == 0)
 		return 0;
-	if (n == sizeof(m) && m.stage == CHILD_FAILED) {
-		*e = m.e;
-		return -1;
-	}
+	if (n == sizeof(m) && m.stage == CHILD_FAILED)
+		return said_by_child(&m, e);
 	return err_set(e, ERR_INTERNAL, "the container's process answered its start with rubbish");
 }
 
@@ -241,7 +290,9 @@ static int launch(struct launch *l, const struct container_spec *s, struct conta
 	}
 	fd_close(&l->child->console_sock);
 	if (l->waits) {
-		if (accompany(l, s, p, &said) < 0 && said.kind == ERR_NONE)
+		int rc = l->guarded ? accompany_guarded(l, p, &said) : accompany(l, s, p, &said);
+
+		if (rc < 0 && said.kind == ERR_NONE)
 			(void)err_set(&said, ERR_INTERNAL, "the container's process ended silently");
 	}
 	if (said.kind == ERR_NONE)
@@ -375,9 +426,34 @@ static int launch_beside(struct launch *l, struct arena *a, const struct exec_sp
 	return launch(l, NULL, p, e);
 }
 
+bool container_may_trace(const struct oci_config *config)
+{
+	const struct oci_capabilities *caps = config->process ? config->process->capabilities : NULL;
+
+	return caps && (strv_has(caps->bounding, "CAP_SYS_PTRACE") || strv_has(caps->permitted, "CAP_SYS_PTRACE"));
+}
+
+static int launch_guarded(struct launch *l, struct arena *a, const struct exec_spec *s, struct container_process *p,
+			  struct err *e)
+{
+	void *page = mmap(NULL, sizeof(pid_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int rc;
+
+	if (page == MAP_FAILED)
+		return err_sys(e, errno, "map a page");
+	l->child->guard = page;
+	l->child->join_flags |= CLONE_NEWPID;
+	l->pid_ns_fd = -1;
+	l->waits = l->guarded = true;
+	rc = launch_beside(l, a, s, p, e);
+	(void)munmap(page, sizeof(pid_t)); /* ours since a moment */
+	return rc;
+}
+
 int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *s,
 		   struct container_process *out, struct err *e)
 {
+	bool traced = s->flags & CONTAINER_TRACED || container_may_trace(s->config);
 	struct container_process p = { .pidfd = -1, .console_fd = -1, .start_fd = -1 };
 	const struct oci_linux *l = s->config->on_linux;
 	struct plan_process process;
@@ -408,7 +484,7 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	/* A process that joins a frozen v1 cgroup would stop there for good, and we with it. */
 	if (s->cgroup && cgroup_is_frozen(&rt->cgroups, s->cgroup))
 		return err_set(e, ERR_STATE, "container %s is paused", s->id);
-	if (launch_beside(&go, a, s, &p, e) < 0)
+	if ((go.pid_ns_fd >= 0 && traced ? launch_guarded : launch_beside)(&go, a, s, &p, e) < 0)
 		return -1;
 	*out = p;
 	return 0;

@@ -71,6 +71,10 @@ enum {
 	CONTAINER_NO_KEYRING = BIT(2),  /* keeps the caller's session keyring */
 	CONTAINER_NO_SESSION = BIT(3),  /* stays in the caller's session (knarr-oci run in the foreground) */
 	CONTAINER_CGROUP_EXISTS = BIT(4), /* a cgroup that is there already is no error and is not removed */
+	/* exec_spec.flags: another container in the pid namespace may have CAP_SYS_PTRACE (that of this
+	 * container's is seen in its config). Then the process is made outside of the namespace and enters
+	 * it last, with nothing in it that a tracer could use. Some 0.2 ms dearer. */
+	CONTAINER_TRACED = BIT(5),
 };
 
 struct container_spec {
@@ -112,6 +116,8 @@ int container_create(struct runtime *rt, struct arena *a, const struct container
 /* After CONTAINER_WAIT: lets it exec; the error of a failed exec comes here. Consumes p->start_fd. */
 int container_start(struct container_process *p, struct err *e);
 void container_process_close(struct container_process *p);
+/* Whether its processes may trace others in their pid namespace (CAP_SYS_PTRACE). */
+bool container_may_trace(const struct oci_config *config);
 
 /* --- another process in it ------------------------------------------------------------------------ */
 
@@ -126,7 +132,7 @@ struct exec_spec {
 	int std_in, std_out, std_err;
 	unsigned preserve_fds;
 	int parent_death_signal;
-	unsigned flags;                 /* CONTAINER_NO_SESSION, CONTAINER_NO_KEYRING */
+	unsigned flags;                 /* CONTAINER_NO_SESSION, CONTAINER_NO_KEYRING, CONTAINER_TRACED */
 };
 #define EXEC_SPEC_INIT { .pidfd = -1, .std_in = -1, .std_out = -1, .std_err = -1 }
 

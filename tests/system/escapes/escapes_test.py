@@ -127,6 +127,18 @@ def no_foreign(text):
     check(not bad, f"{len(bad)} times: " + "; ".join(sorted(set(re.sub(r"of \d+", "of N", b) for b in bad))[:8]))
 
 
+def no_power(text):
+    """A tracer sees the program that is about to exec, which has no more than the container has: its streams and the
+    socket that reports a failed exec; and the init, which has nothing."""
+    fine = (r"FOREIGN process \d+ traced|FOREIGN (exe|environ|maps|auxv|syscall|stack|mem) of \d+|FOREIGN fd of \d+: [012] (pipe:.*|/dev/null)|"
+            r"FOREIGN fd of \d+: \d+ socket:.*|FOREIGN (root|cwd) of 1: ")
+    lines = [line for line in text.splitlines() if "FOREIGN" in line and not re.match(fine, line)]
+    caps = [line for line in lines if line.startswith("FOREIGN caps")]
+    no_foreign("\n".join(line for line in lines if line not in caps))
+    more = [c for c in caps if int(c.rsplit(" ", 1)[1], 16) & ~(DEFAULT_CAPS | 1 << 19)]
+    check(not more, f"it could be traced with more capabilities: {more[:3]}")
+
+
 def fine_fds(text):
     lines = [line.split(" ", 2) for line in text.splitlines() if line.startswith("fd ")]
     check(len(lines) == 3, f"not three fds: {lines}")
@@ -227,7 +239,7 @@ def test_own_program(tap, w):
 
 # --- the joining process -----------------------------------------------------------------------------------------------
 
-def watch(p, seconds, security, joins):
+def watch(p, seconds, security, joins, judge=no_foreign):
     """A container that watches while others join: 60 execs, and starts where the PID namespace is shared."""
     name, c = p.start("/bin/look", "watch", str(seconds), security={"seccomp": None, **security})
     p.waits_for(name, "watching")
@@ -240,7 +252,7 @@ def watch(p, seconds, security, joins):
             w_exited = p.sea.exited(other)
             check(w_exited["state"] == "CONTAINER_EXITED", "it did not end")
     p.sea.exited(c, 40)
-    no_foreign(p.text(name))
+    judge(p.text(name))
 
 
 def test_joiner(tap, w):
@@ -250,6 +262,26 @@ def test_joiner(tap, w):
                 watch(p, 4, {}, 60)
     with w.pod(CONTAINER) as p, tap.test("nor to another user of the container"):
         watch(p, 3, {"run_as_user": {"value": "65534"}}, 40)
+    for pid in (CONTAINER, POD):
+        with w.pod(pid) as p, tap.test(f"nor to a tracer (CAP_SYS_PTRACE, PID namespace: {pid})"):
+            watch(p, 4, {"capabilities": {"add_capabilities": ["SYS_PTRACE"]}}, 60, no_power)
+            _, c = p.start("/bin/sleep", "1000", security={"capabilities": {"add_capabilities": ["SYS_PTRACE"]}})
+            out = p.sh(c, "cat /proc/self/status; ps -o pid,ppid,sid,args")
+            got = facts(out)
+            check((got["Seccomp"], got["NoNewPrivs"]) == ("2", "1"), str(got))
+            fine_fds(p.exec(c, "/bin/look", "fds"))
+            check(w.cri.ExecSync(container_id=c, cmd=["/bin/sh", "-c", "exit 7"], timeout="9")["exitCode"] == 7, "exit code")
+            try:
+                p.exec(c, "/bin/none")
+                raise AssertionError("a program that is not there was executed")
+            except Rpc as e:
+                check("/bin/none" in e.message, e.message)
+            begun = time.monotonic()
+            try:
+                p.exec(c, "/bin/sleep", "60", timeout=1)
+            except Rpc as e:
+                check(e.code == "DeadlineExceeded" and time.monotonic() - begun < 10, str(e))
+            check("sleep 60" not in p.sh(c, "ps"), "the exec outlived its time")
 
 
 def test_init(tap, w):

@@ -82,6 +82,20 @@ static void links(const char *folder, const char *word)
 		closedir(d);
 }
 
+static void capabilities(int pid)
+{
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, "CapPrm:", 7) && is_foreign(pid))
+			say("FOREIGN caps of %d: %s", pid, line + 8);
+	if (f)
+		fclose(f);
+}
+
 static void look_at_files(int pid)
 {
 	static const char *const files[] = { "environ", "maps", "mem", "auxv", "syscall", "stack" };
@@ -106,6 +120,7 @@ static void look_at_files(int pid)
 	}
 	if (is_foreign(pid)) {
 		say("FOREIGN exe of %d\n", pid);
+		capabilities(pid);
 		snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 		snprintf(name, sizeof(name), "FOREIGN fd of %d:", pid);
 		links(path, name);
