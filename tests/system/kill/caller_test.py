@@ -3,6 +3,7 @@
 does, the answer is clear and nothing is left."""
 import json
 import os
+import signal
 import time
 
 from world import Keeper, Rpc, Tap, World, alive, kubelet_clears_pod_cgroup, refused, until
@@ -257,6 +258,31 @@ def container_of_gone_caller(w, keeper, before):
     w.same_as(before)
 
 
+def container_stopped_meanwhile(w, keeper, before):
+    """StopPodSandbox ends a CreateContainer that is in the middle of its steps."""
+    for point in ("make_steps.record", "make_steps.bundle", "make_steps.cgroup"):
+        w.restart(fault=f"{point}:stop")
+        pod = w.run_pod("between")
+        create = w.cri.later("CreateContainer", pod_sandbox_id=pod, config=w.container_config("c", "sleep", "1000"),
+                             sandbox_config=w.pod_config("between"))
+        w.wait_stopped()
+        stop = w.cri.later("StopPodSandbox", pod_sandbox_id=pod)
+        time.sleep(0.1)
+        os.kill(w.process.pid, signal.SIGCONT)
+        stop.result()
+        try:
+            made = create.result()["containerId"]  # it was ready when the Stop was heard
+            if made not in w.containers():
+                raise AssertionError("the container that was answered is not listed")
+        except Rpc as e:
+            if e.code not in ("Canceled", "Aborted", "FailedPrecondition"):
+                raise
+        w.cri.RemovePodSandbox(pod_sandbox_id=pod)
+        kubelet_clears_pod_cgroup(w, "between")
+        w.same_as(before)
+    w.restart()
+
+
 PLUGINS = {
     "hangs": ("hang", ("DeadlineExceeded", "Unknown", "Internal"), "fake"),
     "crashes": ("crash", ("Unknown", "Internal"), "SEGV"),
@@ -315,7 +341,8 @@ def main():
                 ("another wish under the same name ends the first", another_wish),
                 ("StopPodSandbox ends a RunPodSandbox under way, plugin and all", stopped_meanwhile),
                 ("killed while a plugin hangs: the plugin and what it started end, then DEL runs", killed_while_plugin_hangs),
-                ("CreateContainer goes on without its caller; what nobody collects is undone", container_of_gone_caller)):
+                ("CreateContainer goes on without its caller; what nobody collects is undone", container_of_gone_caller),
+                ("StopPodSandbox ends a CreateContainer in the middle of its steps", container_stopped_meanwhile)):
             with t.test(promise):
                 test(w, keeper, before)
         for what, (mode, codes, part) in PLUGINS.items():
