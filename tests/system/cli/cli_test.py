@@ -141,7 +141,7 @@ def test_run(t, n, box):
         done = run(box, "sh", "-c", "echo out; echo err >&2; exit 7")
         assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n"), done
     with t.test("run ends with 128 + signal"):
-        ok(run(box, "sh", "-c", "sh -c 'kill -9 $$'"), 137)
+        ok(run(box, "sh", "-c", "sh -c 'kill -9 $$'; exit $?"), 137)
     with t.test("long lines, bytes and a last line without its end come as they were written"):
         script = "head -c 100000 /dev/zero | tr '\\0' x; echo; printf 'a\\tb\\001\\377\\nlast'"
         done = run(box, "sh", "-c", script, text=False)
