@@ -394,6 +394,29 @@ class Oci(unittest.TestCase):
         os.close(high)
         self.assertLessEqual({int(n) for n in out.split() if n.isdigit()}, {0, 1, 2, 3})  # 3: the shell reads the folder
 
+    def test_cve_2024_21626_no_program_by_a_leaked_fd(self):
+        for fd in (3, 4, 5, 6, 7, 66, 67, 68, 69):
+            for way in ("/../bin/busybox", "/1/root/bin/busybox", "/../bin/true"):
+                self.config["process"]["args"] = [f"/proc/self/fd/{fd}{way}", "sleep", "1"]
+                self.write()
+                self.assertNotEqual(self.oci("run", "-b", self.top, self.id).returncode, 0, f"{fd}{way}")
+                quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+                subprocess.run([OCI, "--root", self.state, "create", "-b", self.top, self.id], timeout=60, **quiet)
+                r = subprocess.run([OCI, "--root", self.state, "start", self.id], timeout=60, **quiet)
+                time.sleep(0.01)
+                state = self.oci("state", self.id).stdout
+                self.assertTrue(r.returncode or '"running"' not in state, f"{fd}{way}")
+                self.oci("delete", "--force", self.id)
+
+    def test_a_tracer_in_the_container_gets_an_exec_without_power(self):
+        for k in ("bounding", "effective", "permitted"):
+            self.config["process"]["capabilities"][k] = CAPS + ["CAP_SYS_PTRACE"]
+        self.start()
+        r = self.oci("exec", self.id, "sh", "-c", "echo $$ $(readlink /proc/self/exe); exit 7")
+        self.assertEqual(r.returncode, 7, r.stderr)
+        self.assertIn("/bin/busybox", r.stdout)
+        self.assertIn("not found", self.oci("exec", self.id, "nosuch").stderr)
+
     def test_cve_2019_16884_proc_must_be_proc(self):
         self.config["mounts"].append({"destination": "/proc/self/attr", "type": "bind", "source": self.top, "options": ["bind"]})
         self.assertIn("must not hide a part of /proc", self.run_it("true", want=1))
