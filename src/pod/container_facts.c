@@ -112,17 +112,22 @@ int container_facts_read(struct arena *a, struct container_facts *out, struct er
 static int read_users_file(struct arena *a, int rootfd, const char *path, struct str *out, struct err *e)
 {
 	struct stat st;
-	auto_fd int fd = path_open_in_root(rootfd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, e);
+	struct fd_path name;
+	auto_fd int at = path_open_in_root(rootfd, path, O_PATH, 0, e), fd = -1;
 	auto_buf bytes = BUF(USERS_FILE_MAX);
 
 	*out = (struct str){ 0 };
 	/* Not there, or a link that leads nowhere: an image without users. */
-	if (fd < 0)
+	if (at < 0)
 		return e->kind == ERR_NOT_FOUND || e->sys == ENOTDIR || e->sys == ELOOP ? (err_clear(e), 0) : -1;
-	if (fstat(fd, &st) < 0)
+	if (fstat(at, &st) < 0)
 		return err_sys(e, errno, "the image's %s", path);
+	/* Looked at before it is opened: with some devices (a watchdog, a tape) that is an act. */
 	if (!S_ISREG(st.st_mode))
 		return 0;
+	fd = fd_open(AT_FDCWD, fd_path(&name, at), O_RDONLY, e);
+	if (fd < 0)
+		return err_in(e, "the image's %s", path);
 	if (fd_read_to_end(fd, &bytes, e) < 0)
 		return err_in(e, "the image's %s", path);
 	*out = (struct str){ arena_strndup(a, buf_text(&bytes), bytes.len), bytes.len };

@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <grp.h>
 #include <linux/keyctl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sched.h>
 #include <signal.h>
@@ -22,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <termios.h>
@@ -133,11 +135,16 @@ int child_terminal(struct child *c, int devpts_fd, struct err *e)
 int child_exec_terminal(struct child *c, struct err *e)
 {
 	auto_fd int root = fd_open(AT_FDCWD, "/", O_PATH | O_DIRECTORY, e), pts = -1;
+	struct statfs st;
 
 	if (root < 0)
 		return -1;
 	pts = path_open_in_root(root, "/dev/pts", O_PATH | O_DIRECTORY, 0, e);
-	return pts < 0 ? -1 : child_terminal(c, pts, e);
+	if (pts < 0)
+		return -1;
+	if (fstatfs(pts, &st) < 0 || st.f_type != DEVPTS_SUPER_MAGIC)
+		return err_set(e, ERR_STATE, "process.terminal: the container has no devpts on /dev/pts");
+	return child_terminal(c, pts, e);
 }
 
 /* --- fds ------------------------------------------------------------------------------------------ */

@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tarfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -359,6 +360,17 @@ def test_linked_destinations(tap, w):
                 check(out.startswith("refused") and "/proc" in out, out[:200])
 
 
+def test_image_devices(tap, w):
+    device = tarfile.TarInfo("etc/passwd")
+    device.type, device.devmajor, device.devminor, device.mode = tarfile.CHRTYPE, 240, 77, 0o666
+    pipe = tarfile.TarInfo("etc/group")
+    pipe.type, pipe.mode = tarfile.FIFOTYPE, 0o666
+    with w.pod() as p, tap.test("a device or a pipe at the image's /etc/passwd and /etc/group is not opened on the host"):
+        image = w.hostile(("etc/passwd", device), ("etc/group", pipe))
+        out = p.attempt("/bin/id", "-u", image=image)  # there is no such device: opening it would fail
+        check(out.strip() == "0", out[:200])
+
+
 def test_swapped_links(tap, w):
     with w.pod() as p, tap.test("CVE-2021-30465: links that are swapped while containers start lead nowhere"):
         volume = w.dir / "volume"
@@ -506,7 +518,7 @@ def main():
         before = w.snapshot()
         only = sys.argv[1:]
         for test in (test_fds, test_cwd, test_program_by_fd, test_own_program, test_joiner, test_init, test_stopped_joiner,
-                     test_linked_destinations, test_swapped_links, test_confined, test_seccomp, test_kernel_files):
+                     test_linked_destinations, test_image_devices, test_swapped_links, test_confined, test_seccomp, test_kernel_files):
             if only and test.__name__ not in only:
                 continue
             try:
