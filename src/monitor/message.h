@@ -10,9 +10,14 @@
 #include "base/err.h"
 #include "base/str.h"
 
+/* A test builds a knarrd of the next version with another number here. */
+#ifndef MONITOR_PROTOCOL
+#define MONITOR_PROTOCOL 1
+#endif
+
 enum {
 	MESSAGE_MAGIC = 0x314d4e4b, /* "KNM1" */
-	MESSAGE_VERSION = 1,        /* what this side speaks; see MONITOR_OP_HELLO */
+	MESSAGE_VERSION = MONITOR_PROTOCOL, /* what this side speaks; see MONITOR_OP_HELLO */
 	MESSAGE_MAX = 32 * 1024,    /* a packet; a longer body travels in a memfd */
 	MESSAGE_BODY_MAX = 4 * 1024 * 1024,
 	MESSAGE_HEADER_BYTES = 16,

@@ -639,6 +639,7 @@ TEST(a_killed_client_changes_nothing)
 	assert_int_equal(m.pid, w->pod.monitor.pid);
 	assert_true(m.start_ticks == w->pod.monitor.start_ticks);
 	fd_close(&pidfd);
+	assert_int_equal(m.protocol, 1); /* what knarr-pod speaks, whatever this side does */
 	for (int i = 0; i < 100; i++) {
 		OK(monitor_list(&w->call, w->run, &list, &n, &e));
 		assert_int_equal(n, 1);
