@@ -221,9 +221,7 @@ static int checksum(const unsigned char *b, struct err *e)
 		plain += b[i];
 		with_sign += (signed char)b[i];
 	}
-	if (number(b + H_SUM, 8, "checksum", &want, e) < 0)
-		return err_kind_to(e, ERR_DATA_LOSS);
-	if (want != (int64_t)plain && want != (int64_t)with_sign)
+	if (number(b + H_SUM, 8, "checksum", &want, e) < 0 || (want != (int64_t)plain && want != (int64_t)with_sign))
 		return err_set(e, ERR_DATA_LOSS, "no tar archive, or a damaged one: a header's checksum is wrong");
 	return 0;
 }

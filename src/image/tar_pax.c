@@ -312,9 +312,9 @@ static int pax_record(struct tar_reader *t, struct tar_extra *x, char *key, char
 /* "LENGTH KEY=VALUE\n", where LENGTH counts the whole record. */
 int tar_pax_parse(struct tar_reader *t, struct tar_extra *x, struct err *e)
 {
-	char *p = t->pax.p, *end = p + t->pax.len;
+	char *p = t->pax.p, *end = p ? p + t->pax.len : NULL;
 
-	while (p < end) {
+	while (p != end) {
 		char *digits = p, *equals, *last;
 		size_t len = 0;
 

@@ -23,7 +23,7 @@ enum unpack_format { UNPACK_ANY, UNPACK_PLAIN, UNPACK_GZIP, UNPACK_ZSTD };
 struct unpack_limits {          /* 0: the default */
 	uint64_t max_bytes;     /* of the uncompressed stream; 64 GiB */
 	uint64_t max_entries;   /* 4 million */
-	uint64_t max_ratio;     /* uncompressed : compressed, past the first 16 MiB; 2000 */
+	uint64_t max_ratio;     /* uncompressed : compressed, once it is past 1 GiB; 2000 */
 };
 
 struct unpack_spec {
