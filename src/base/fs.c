@@ -130,6 +130,7 @@ int fs_mkdirs(int dirfd, const char *path, unsigned mode, struct err *e)
 /* A removal under way. Folders may be nested deeper than there are fds or stack: one that is too deep
  * is moved up to the top, and the top is gone through again. */
 struct removal {
+	struct call *call; /* NULL: none */
 	int top;        /* the folder that everything is in; -1 while at the path itself */
 	unsigned moved; /* in this round */
 	unsigned nonce;
@@ -196,6 +197,8 @@ static int remove_folder(struct removal *r, int dirfd, const char *name, int dep
 /* One level of rm -r; a mount point answers EBUSY and stays, which is reported. */
 static int remove_at(struct removal *r, int dirfd, const char *name, int depth, struct err *e)
 {
+	if (r->call && call_check(r->call, e) < 0)
+		return -1;
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
@@ -211,7 +214,12 @@ static int remove_at(struct removal *r, int dirfd, const char *name, int depth, 
 
 int fs_remove_tree(int dirfd, const char *path, struct err *e)
 {
-	struct removal r = { .top = -1 };
+	return fs_remove_tree_call(NULL, dirfd, path, e);
+}
+
+int fs_remove_tree_call(struct call *c, int dirfd, const char *path, struct err *e)
+{
+	struct removal r = { .call = c, .top = -1 };
 
 	return remove_at(&r, dirfd, path, 0, e);
 }

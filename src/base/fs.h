@@ -4,6 +4,7 @@
 #define KNARR_BASE_FS_H
 
 #include "base/arena.h"
+#include "base/call.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -26,6 +27,8 @@ int fs_mkdirs(int dirfd, const char *path, unsigned mode, struct err *e);
 /* rm -r: does not follow links, does not cross into other mounts; absent is fine. Any depth of
  * folders takes the same few fds. */
 int fs_remove_tree(int dirfd, const char *path, struct err *e);
+/* The same, for as long as the call goes on; what is left then can be removed later. */
+int fs_remove_tree_call(struct call *c, int dirfd, const char *path, struct err *e);
 /* unlink; absent is fine. */
 int fs_remove_file(int dirfd, const char *path, struct err *e);
 

@@ -57,14 +57,21 @@ static int each_name(int dirfd, const char *path, int (*fn)(struct content *ct, 
 	return rc;
 }
 
-static int add_blob(struct content *ct, int dir, const char *name, void *algo, struct err *e)
+static bool digest_of_name(const char *name, char out[DIGEST_TEXT_MAX])
+{
+	int n = snprintf(out, DIGEST_TEXT_MAX, "sha256:%s", name);
+
+	return n > 0 && n < DIGEST_TEXT_MAX && digest_is_valid(out);
+}
+
+static int add_blob(struct content *ct, int dir, const char *name, void *ctx, struct err *e)
 {
 	char digest[DIGEST_TEXT_MAX];
 	struct stat st;
-	int n = snprintf(digest, sizeof(digest), "%s:%s", (const char *)algo, name);
 
+	(void)ctx;
 	(void)e;
-	if (n < 0 || (size_t)n >= sizeof(digest) || !digest_is_valid(digest))
+	if (!digest_of_name(name, digest))
 		return 0; /* not ours: left alone */
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
 		shelf_add(&ct->shelf, digest, (uint64_t)st.st_size, 1, 0);
@@ -74,7 +81,7 @@ static int add_blob(struct content *ct, int dir, const char *name, void *algo, s
 static int make_layout(int fd, struct err *e)
 {
 	static const char layout[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
-	static const char *const folders[] = { "blobs/sha256", "blobs/sha512", "ingest" };
+	static const char *const folders[] = { "blobs/sha256", "ingest" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
 		if (fs_mkdirs(fd, folders[i], 0755, e) < 0)
@@ -98,8 +105,7 @@ int content_open(int root_fd, struct content **out, struct err *e)
 	ct = mem_new0(struct content);
 	ct->fd = fd_take(&fd);
 	shelf_init(&ct->shelf);
-	if (each_name(ct->fd, "blobs/sha256", add_blob, ct, "sha256", e) < 0 ||
-	    each_name(ct->fd, "blobs/sha512", add_blob, ct, "sha512", e) < 0 ||
+	if (each_name(ct->fd, "blobs/sha256", add_blob, ct, NULL, e) < 0 ||
 	    (faccessat(ct->fd, "index.json", F_OK, 0) < 0 && content_write_index(ct, NULL, 0, e) < 0)) {
 		content_close(ct);
 		return err_in(e, "content store");
@@ -121,8 +127,12 @@ void content_close(struct content *ct)
 
 int content_take(struct content *ct, struct call *c, const char *digest, bool *mine, struct err *e)
 {
-	if (digest_check(digest, e) < 0)
+	struct digest d;
+
+	if (digest_parse(str_of(digest ? digest : ""), &d, e) < 0)
 		return -1;
+	if (d.algo != DIGEST_SHA256)
+		return err_set(e, ERR_UNIMPLEMENTED, "%s: only content named by sha256 is kept", digest);
 	return shelf_take(&ct->shelf, c, digest, mine, e);
 }
 
@@ -338,14 +348,25 @@ static int demote_blob(void *ctx, const char *digest, struct err *e)
 
 static int remove_old(struct content *ct, int dir, const char *name, void *ctx, struct err *e)
 {
+	char digest[DIGEST_TEXT_MAX];
 	struct stat st;
+	bool mine;
+	int rc;
 
-	(void)ct;
 	(void)ctx;
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    st.st_mtim.tv_sec > clock_wall_ns() / NS_PER_S - partial_kept_s)
+	    st.st_mtim.tv_sec > clock_wall_ns() / NS_PER_S - partial_kept_s || !digest_of_name(name, digest))
 		return 0;
-	return fs_remove_file(dir, name, e);
+	/* Whoever fetches it right now goes on from these bytes: then they stay. */
+	if (!shelf_try_take(&ct->shelf, digest, &mine))
+		return 0;
+	if (!mine) {
+		shelf_unref(&ct->shelf, digest);
+		return fs_remove_file(dir, name, e); /* the blob is there: this is of no use */
+	}
+	rc = fs_remove_file(dir, name, e);
+	shelf_failed(&ct->shelf, digest);
+	return rc;
 }
 
 int content_collect(struct content *ct, struct err *e)

@@ -5,9 +5,9 @@
  *	content/ingest/HEX                   what is being fetched; a later fetch goes on from there
  *
  * A blob appears under its name only when it is whole and its digest was verified (by knarr-pull,
- * which hashes as it writes). Digests are texts (spec/digest.h); others are ERR_INVALID. All functions
- * may be called from every thread; they block on the disk only, but for
- * content_take, which waits for another's fetch of the same blob. */
+ * which hashes as it writes). Digests are texts (spec/digest.h), others are ERR_INVALID; of sha512, which no
+ * registry is known to serve, ERR_UNIMPLEMENTED says so. All functions may be called from every thread; they
+ * block on the disk only, but for content_take, which waits for another's fetch of the same blob. */
 #ifndef KNARR_IMAGE_CONTENT_H
 #define KNARR_IMAGE_CONTENT_H
 
@@ -61,7 +61,7 @@ int content_write_index(struct content *ct, const struct content_entry *entries,
 
 /* Removes blobs without references, and partial files older than a day. */
 int content_collect(struct content *ct, struct err *e);
-/* At start: blobs that no image refers to become partial fetches again. */
+/* At start and after a failed pull: blobs that nobody refers to become partial fetches again. */
 int content_demote(struct content *ct, struct err *e);
 void content_usage(struct content *ct, uint64_t *bytes, uint64_t *inodes);
 

@@ -40,9 +40,46 @@ static int open_stores(struct images *im, struct err *e)
 	    layers_open(im->root_fd, &im->layers, e) < 0 || images_load(im, e) < 0)
 		return -1;
 	/* What no row names was never whole, or was being removed. */
-	if (layers_sweep(im->layers, e) < 0 || content_demote(im->content, e) < 0)
+	if (layers_find_orphans(im->layers, e) < 0 || content_demote(im->content, e) < 0)
 		return -1;
 	return snapshots_open(im, e);
+}
+
+/* Trees may be large: nobody waits for their end. */
+static void *sweep(void *ctx)
+{
+	struct images *im = ctx;
+	struct err e;
+
+	if (layers_sweep(im->layers, &im->sweep, &e) < 0 && e.kind != ERR_CANCELLED)
+		log_warn("layers left over from before stay for now: %s", e.msg);
+	return NULL;
+}
+
+static int start_sweep(struct images *im, struct err *e)
+{
+	if (thread_start(&im->sweeper, "sweep", sweep, im, e) < 0)
+		return -1;
+	im->sweeping = true;
+	return 0;
+}
+
+static void end_sweep(struct images *im)
+{
+	call_cancel(&im->sweep);
+	if (im->sweeping)
+		(void)pthread_join(im->sweeper, NULL);
+	call_end(&im->sweep);
+}
+
+int images_tidy(struct images *im, struct err *e)
+{
+	int rc = layers_collect(im->layers, e);
+	struct err second;
+
+	if (content_demote(im->content, rc < 0 ? &second : e) < 0)
+		rc = -1;
+	return rc;
 }
 
 static void write_index_or_log(struct images *im);
@@ -58,9 +95,10 @@ int images_open(const struct image_settings *settings, struct catalog *catalog, 
 	settings_copy(im, settings);
 	lock_init(&im->lock);
 	cond_init(&im->write_free);
+	call_begin(&im->sweep, 0);
 	list_init(&im->rows);
 	list_init(&im->names);
-	if (open_stores(im, e) < 0 || pulls_open(im, e) < 0) {
+	if (open_stores(im, e) < 0 || pulls_open(im, e) < 0 || start_sweep(im, e) < 0) {
 		images_close(im);
 		return err_in(e, "images");
 	}
@@ -79,6 +117,7 @@ void images_close(struct images *im)
 		pulls_close(im);
 	if (im->snapshots)
 		snapshots_close(im);
+	end_sweep(im);
 	images_unload(im);
 	layers_close(im->layers);
 	content_close(im->content);

@@ -49,6 +49,9 @@ struct images {
 	struct layers *layers;
 	struct pulls *pulls;
 	struct snapshots *snapshots;
+	struct call sweep;                /* of the thread that removes what was left over at start */
+	pthread_t sweeper;
+	bool sweeping;                    /* it is to be joined */
 	struct lock lock;                 /* guards what follows and what it points to */
 	struct cond write_free;
 	bool writing;                     /* one writer of rows and index.json at a time */
@@ -71,6 +74,10 @@ int images_by_ref(struct images *im, struct arena *a, const char *ref, char **id
 /* Keeps the image from removal until images_unhold. *record: valid until then. ERR_NOT_FOUND. */
 int images_hold(struct images *im, const char *id, const struct image_record **record, struct err *e);
 void images_unhold(struct images *im, const char *id);
+
+/* After a failed pull: removes unpacked layers that nobody needs; blobs become partial fetches, from which the next
+ * pull goes on. */
+int images_tidy(struct images *im, struct err *e);
 
 /* By snapshot.c; called by images_open and images_close. */
 int snapshots_open(struct images *im, struct err *e);

@@ -14,6 +14,8 @@
 struct layers {
 	int fd; /* layers/ */
 	struct shelf shelf;
+	struct arena arena; /* owns what follows */
+	char **orphans;     /* found at start, to be removed; NULL-terminated */
 };
 
 /* The lowest folder, and the beginnings of what is not (or no more) a layer. */
@@ -68,6 +70,7 @@ void layers_close(struct layers *ls)
 		return;
 	fd_close(&ls->fd);
 	shelf_destroy(&ls->shelf);
+	arena_free(&ls->arena);
 	mem_free(ls);
 }
 
@@ -104,22 +107,47 @@ static int remove_layer(void *ctx, const char *diff_id, struct err *e)
 	return fs_remove_tree(ls->fd, name, e);
 }
 
-static int sweep_one(struct layers *ls, const char *name, struct err *e)
+/* 1: nobody needs it; its name is then in `name`. */
+static int is_orphan(struct layers *ls, char name[96], struct err *e)
 {
 	struct shelf_item ignored;
-	char diff_id[DIGEST_TEXT_MAX];
+	char diff_id[DIGEST_TEXT_MAX], aside[96];
 	int n = snprintf(diff_id, sizeof(diff_id), "sha256:%s", name);
 
 	if (starts_with(name, new_prefix) || starts_with(name, old_prefix))
-		return fs_remove_tree(ls->fd, name, e);
+		return 1;
 	if (n < 0 || (size_t)n >= sizeof(diff_id) || !digest_is_valid(diff_id))
 		return 0; /* not ours: left alone */
-	return shelf_get(&ls->shelf, diff_id, &ignored) ? 0 : remove_layer(ls, diff_id, e);
+	if (shelf_get(&ls->shelf, diff_id, &ignored))
+		return 0;
+	unique_name(old_prefix, diff_id, aside);
+	if (renameat(ls->fd, name, ls->fd, aside) < 0)
+		return err_sys(e, errno, "rename layer %s", diff_id);
+	memcpy(name, aside, sizeof(aside));
+	return 1;
 }
 
-int layers_sweep(struct layers *ls, struct err *e)
+static int find_orphans(struct layers *ls, char *const *names, struct err *e)
 {
-	int fd = fd_open(ls->fd, ".", O_RDONLY | O_DIRECTORY, e), rc = 0;
+	for (size_t i = 0; names && names[i]; i++) {
+		char name[96];
+		int rc;
+
+		if (strlen(names[i]) >= sizeof(name))
+			continue;
+		(void)snprintf(name, sizeof(name), "%s", names[i]);
+		rc = is_orphan(ls, name, e);
+		if (rc < 0)
+			return -1;
+		if (rc > 0)
+			ls->orphans = strv_append(&ls->arena, ls->orphans, arena_strdup(&ls->arena, name));
+	}
+	return 0;
+}
+
+int layers_find_orphans(struct layers *ls, struct err *e)
+{
+	int fd = fd_open(ls->fd, ".", O_RDONLY | O_DIRECTORY, e);
 	auto_arena a = { 0 };
 	char **names = NULL;
 	struct dirent *d;
@@ -135,8 +163,24 @@ int layers_sweep(struct layers *ls, struct err *e)
 	while ((d = readdir(dir))) /* first all names: what is renamed meanwhile may show twice */
 		names = strv_append(&a, names, arena_strdup(&a, d->d_name));
 	(void)closedir(dir);
-	for (size_t i = 0; rc == 0 && names && names[i]; i++)
-		rc = sweep_one(ls, names[i], e);
+	return find_orphans(ls, names, e);
+}
+
+int layers_sweep(struct layers *ls, struct call *c, struct err *e)
+{
+	struct err first;
+	int rc = 0;
+
+	for (size_t i = 0; ls->orphans && ls->orphans[i]; i++) {
+		if (call_check(c, e) < 0)
+			return -1;
+		if (fs_remove_tree_call(c, ls->fd, ls->orphans[i], e) == 0 || rc < 0)
+			continue;
+		first = *e;
+		rc = -1;
+	}
+	if (rc < 0)
+		*e = first;
 	return rc;
 }
 

@@ -1,6 +1,6 @@
 /* Unpacked layers: layers/HEX of the diff ID, each unpacked once, whatever image has it. A layer is
  * made under another name and renamed when whole; the catalog's row (written with the image's, after
- * one syncfs) is what makes it survive a power cut: at start what has no row is removed.
+ * one syncfs) is what makes it survive a power cut: at start what has no row is removed, in the background.
  *
  * All functions may be called from every thread. */
 #ifndef KNARR_IMAGE_LAYER_H
@@ -20,8 +20,10 @@ void layers_close(struct layers *ls);
 /* At start: a layer that the catalog knows. One whose folder is missing is ERR_DATA_LOSS. */
 int layers_add(struct layers *ls, const char *diff_id, uint64_t bytes, uint64_t inodes, uint64_t flags,
 	       struct err *e);
-/* At start, after all layers_add: removes folders that no row names. */
-int layers_sweep(struct layers *ls, struct err *e);
+/* At start, after all layers_add and before the first layer_take: puts the folders that no row names aside. Quick. */
+int layers_find_orphans(struct layers *ls, struct err *e);
+/* Removes them, for as long as the call goes on; what is left the next start finds. Beside it everything else may run. */
+int layers_sweep(struct layers *ls, struct call *c, struct err *e);
 
 /* A reference to the layer, to be given back with layer_release. w->mine: it is not there; unpack it
  * into w->dir_fd, then layer_commit or layer_abandon (both end w). Waits while another makes it. */

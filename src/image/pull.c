@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "base/mem.h"
 #include "image/pull_run.h"
 
@@ -58,9 +59,10 @@ static void *run_flight(void *ctx)
 			       .progress = on_progress, .progress_ctx = f };
 	struct err e = { 0 };
 	char *id = NULL;
-	bool last;
+	bool last, failed;
 	int r = pull_run(&w, &id, &e);
 
+	failed = r < 0;
 	lock_acquire(&ps->lock);
 	f->result = r;
 	f->err = e;
@@ -68,12 +70,17 @@ static void *run_flight(void *ctx)
 	f->done = true;
 	list_del(&f->link);
 	last = f->callers == 0;
-	/* pulls_close() may go on once this is 0: nothing of ps is touched after the release. */
 	if (last)
 		flight_free(f);
-	ps->running--;
 	cond_broadcast(&ps->changed);
 	lock_release(&ps->lock);
+	/* Nobody waits for this. */
+	if (failed && images_tidy(ps->im, &e) < 0)
+		log_warn("data of a failed pull stays for now: %s", e.msg);
+	/* pulls_close() may go on once this is 0: nothing of ps is touched after the release. */
+	LOCKED(&ps->lock);
+	ps->running--;
+	cond_broadcast(&ps->changed);
 	return NULL;
 }
 

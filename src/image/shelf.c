@@ -58,25 +58,35 @@ void shelf_add(struct shelf *s, const char *id, uint64_t bytes, uint64_t inodes,
 	item->flags = flags;
 }
 
+static bool try_take_locked(struct shelf *s, const char *id, bool *mine)
+{
+	struct shelf_item *item = map_get(&s->items, id);
+
+	lock_assert_held(&s->lock);
+	*mine = !item;
+	if (!item) {
+		item_add_locked(s, id, SHELF_MAKING)->refs = 1;
+		return true;
+	}
+	if (item->state != SHELF_READY)
+		return false;
+	item->refs++;
+	return true;
+}
+
+bool shelf_try_take(struct shelf *s, const char *id, bool *mine)
+{
+	LOCKED(&s->lock);
+	return try_take_locked(s, id, mine);
+}
+
 int shelf_take(struct shelf *s, struct call *c, const char *id, bool *mine, struct err *e)
 {
 	LOCKED(&s->lock);
-	for (;;) {
-		struct shelf_item *item = map_get(&s->items, id);
-
-		if (!item) {
-			item_add_locked(s, id, SHELF_MAKING)->refs = 1;
-			*mine = true;
-			return 0;
-		}
-		if (item->state == SHELF_READY) {
-			item->refs++;
-			*mine = false;
-			return 0;
-		}
+	while (!try_take_locked(s, id, mine))
 		if (cond_wait(c, &s->changed, &s->lock, e) < 0)
 			return -1;
-	}
+	return 0;
 }
 
 bool shelf_ref(struct shelf *s, const char *id)

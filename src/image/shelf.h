@@ -36,6 +36,8 @@ void shelf_add(struct shelf *s, const char *id, uint64_t bytes, uint64_t inodes,
 /* Takes a reference. *mine: false, it is ready; true, it is to be made by the caller, who must end
  * with shelf_made or shelf_failed. Waits while another makes or removes it. */
 int shelf_take(struct shelf *s, struct call *c, const char *id, bool *mine, struct err *e);
+/* shelf_take that never waits: false where another makes or removes it. */
+bool shelf_try_take(struct shelf *s, const char *id, bool *mine);
 /* A reference to a thing that is ready; false where it is not. Never waits. */
 bool shelf_ref(struct shelf *s, const char *id);
 void shelf_unref(struct shelf *s, const char *id);

@@ -1,4 +1,4 @@
-/* The tar reader. The first byte says in pieces of what size the archive comes; blocks that look like
+/* The tar reader. The last byte says in pieces of what size the archive comes; blocks that look like
  * headers are given their right checksums, or no change of a header would get past them. */
 #include "base/mem.h"
 #include "image/tar.h"
@@ -71,12 +71,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err e;
 	auto_tar t;
 
-	if (!size)
-		return 0;
-	copy = mem_alloc0(size);
-	memcpy(copy, data + 1, size - 1);
-	put_checksums(copy, size - 1);
-	b = (struct bytes){ copy, size - 1, *data ? *data * 7u : 1u << 20 };
+	copy = mem_alloc0(size + 1);
+	memcpy(copy, data, size);
+	put_checksums(copy, size);
+	b = (struct bytes){ copy, size, size && data[size - 1] ? data[size - 1] * 7u : 1u << 20 };
 	tar_open(&t, (struct tar_source){ more, &b });
 	while (tar_next(&t, &entry, &e) > 0) {
 		if (!*entry.path || strlen(entry.path) > TAR_PATH_MAX || strlen(entry.link) > TAR_PATH_MAX ||
