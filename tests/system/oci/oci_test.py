@@ -293,10 +293,11 @@ class Oci(unittest.TestCase):
                     self.config["process"]["capabilities"][k] = CAPS + ["CAP_SYS_ADMIN"]
                 mounts = self.config["mounts"]
                 self.config["mounts"] = mounts + [{"destination": "/data", "type": "bind", "source": data, "options": ["rbind", kind]}]
-                before = open("/proc/self/mountinfo").read().count("\n")
+                ours = lambda: sum(self.top in line for line in open("/proc/self/mountinfo"))
+                before = ours()
                 self.sh("mount -t tmpfs tmpfs /data/in")
                 self.assertEqual(f"{data}/in" in open("/proc/mounts").read(), seen, kind)
-                self.assertEqual(open("/proc/self/mountinfo").read().count("\n"), before + seen)
+                self.assertEqual(ours(), before + seen)
                 self.config["mounts"] = mounts
             finally:
                 subprocess.run(["umount", "-R", data], check=True)
