@@ -51,8 +51,7 @@ static void ask_to_hand_over(pid_t holder)
 /* Waits for the lock of a holder that ends, or is asked to. */
 static int lock_in_time(struct call *c, int fd, const char *path, unsigned flags, struct err *e)
 {
-	bool asked = false;
-	pid_t holder;
+	pid_t holder, asked = 0;
 
 	for (;;) {
 		if (try_lock(fd, path, &holder, e) < 0)
@@ -62,9 +61,11 @@ static int lock_in_time(struct call *c, int fd, const char *path, unsigned flags
 		if (holder > 0 && ((flags & STATE_LOCK_PRIVATE) || (!asked && !says_private(fd))))
 			return err_set(e, ERR_UNAVAILABLE, "another knarrd works in this root folder: pid %d has %s",
 				       (int)holder, path);
-		if (holder > 0 && !asked)
+		/* Between two looks a command may have started another private knarrd: it is asked as well. */
+		if (holder > 0 && holder != asked && says_private(fd)) {
 			ask_to_hand_over(holder);
-		asked = asked || holder > 0;
+			asked = holder;
+		}
 		if (call_sleep(c, 20 * NS_PER_MS, e) < 0)
 			return err_in(e, "wait for the knarrd with pid %d to end", (int)holder);
 	}

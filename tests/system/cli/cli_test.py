@@ -464,7 +464,8 @@ def test_private(t, build, r, box):
             assert p.stdout.readline() == "1\n"
             began = time.monotonic()
             n.start()
-            assert time.monotonic() - began < 3, f"the service waited {time.monotonic() - began:.1f} s"
+            took = time.monotonic() - began
+            assert took < 30, f"the service waited {took:.1f} s:\n{n.log.read_text()}"
             assert p.communicate(timeout=60) == ("2\n3\n4\n5\n6\n", "") and p.returncode == 3
             assert n.daemons() == [n.process.pid]
             ok(n.cli("ps"), out=re.compile("stays +running"))
