@@ -91,10 +91,15 @@ class Pull(Case):
 
     def test_the_layout_is_what_others_read(self):
         self.run_driver(f"{self.registry.address}/a/one:1")
-        if shutil.which("skopeo"):
-            out = subprocess.run(["skopeo", "inspect", "--raw", f"oci:{self.root}/content:{self.registry.address}/a/one:1"],
-                                 capture_output=True, text=True)
-            self.assertEqual(out.returncode, 0, out.stderr)
+        content, name = self.root / "content", f"{self.registry.address}/a/one:1"
+        run = lambda *words: subprocess.run(words, capture_output=True, text=True)
+        out = run("skopeo", "copy", f"oci:{content}:{name}", f"dir:{self.root}/copied")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        out = run("umoci", "ls", "--layout", content)
+        self.assertEqual((out.returncode, out.stdout), (0, name + "\n"), out.stderr)
+        out = run("umoci", "raw", "unpack", "--image", f"{content}:{name}", f"{self.root}/unpacked")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        self.assertTrue(os.listdir(f"{self.root}/unpacked"))
 
     def test_again_fetches_nothing(self):
         self.run_driver(f"{self.front.address}/a/one:1")
