@@ -72,12 +72,12 @@ static void end_sweep(struct images *im)
 	call_end(&im->sweep);
 }
 
-int images_tidy(struct images *im, struct err *e)
+int images_tidy(struct images *im, enum images_room room, struct err *e)
 {
 	int rc = layers_collect(im->layers, e);
-	struct err second;
+	struct err second, *mine = rc < 0 ? &second : e;
 
-	if (content_demote(im->content, rc < 0 ? &second : e) < 0)
+	if (room == IMAGES_NO_ROOM ? content_collect(im->content, mine) < 0 : content_demote(im->content, mine) < 0)
 		rc = -1;
 	return rc;
 }

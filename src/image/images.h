@@ -76,8 +76,9 @@ int images_hold(struct images *im, const char *id, const struct image_record **r
 void images_unhold(struct images *im, const char *id);
 
 /* After a failed pull: removes unpacked layers that nobody needs; blobs become partial fetches, from which the next
- * pull goes on. */
-int images_tidy(struct images *im, struct err *e);
+ * pull goes on, unless the disk is full: then they go too. */
+enum images_room { IMAGES_ROOM, IMAGES_NO_ROOM };
+int images_tidy(struct images *im, enum images_room room, struct err *e);
 
 /* By snapshot.c; called by images_open and images_close. */
 int snapshots_open(struct images *im, struct err *e);

@@ -59,6 +59,7 @@ static void *run_flight(void *ctx)
 			       .progress = on_progress, .progress_ctx = f };
 	struct err e = { 0 };
 	char *id = NULL;
+	enum images_room room;
 	bool last, failed;
 	int r = pull_run(&w, &id, &e);
 
@@ -75,7 +76,8 @@ static void *run_flight(void *ctx)
 	cond_broadcast(&ps->changed);
 	lock_release(&ps->lock);
 	/* Nobody waits for this. */
-	if (failed && images_tidy(ps->im, &e) < 0)
+	room = failed && e.kind == ERR_EXHAUSTED ? IMAGES_NO_ROOM : IMAGES_ROOM;
+	if (failed && images_tidy(ps->im, room, &e) < 0)
 		log_warn("data of a failed pull stays for now: %s", e.msg);
 	/* pulls_close() may go on once this is 0: nothing of ps is touched after the release. */
 	LOCKED(&ps->lock);

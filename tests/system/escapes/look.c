@@ -100,12 +100,14 @@ static void look_at_files(int pid)
 {
 	static const char *const files[] = { "environ", "maps", "mem", "auxv", "syscall", "stack" };
 	static const char *const folders[] = { "root", "cwd" };
-	char path[64], name[64], byte[64];
+	char path[64], name[64], byte[64], theirs[64];
 	struct stat st;
 
 	for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
 		snprintf(path, sizeof(path), "/proc/%d/%s", pid, folders[i]);
-		if (stat(path, &st) == 0 && st.st_dev != own_root)
+		/* A container that has begun is its neighbours' to see where they share a PID namespace. */
+		snprintf(theirs, sizeof(theirs), "/proc/%d/root/bin/look", pid);
+		if (stat(path, &st) == 0 && st.st_dev != own_root && access(theirs, F_OK) != 0)
 			say("FOREIGN %s of %d: device %#x\n", folders[i], pid, (unsigned)st.st_dev);
 	}
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {

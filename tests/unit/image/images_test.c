@@ -418,11 +418,11 @@ TEST(what_a_failed_pull_had_made_goes_and_its_blobs_can_be_gone_on_with)
 	a = &w.call.arena;
 	char *digest = digest_of(a, STR("blob")), *diff_id = layer(&w, "l", fill_numbered, 1, (struct unpack_result){ 0 });
 	assert_ok(content_put(w.im->content, &w.call, digest, STR("blob"), &e), e);
-	assert_ok(images_tidy(w.im, &e), e); /* both are held */
+	assert_ok(images_tidy(w.im, IMAGES_ROOM, &e), e); /* both are held */
 	assert_int_equal(entries(&w, "layers"), 1);
 	content_release(w.im->content, digest);
 	layer_release(w.im->layers, diff_id);
-	assert_ok(images_tidy(w.im, &e), e);
+	assert_ok(images_tidy(w.im, IMAGES_ROOM, &e), e);
 	assert_int_equal(entries(&w, "layers"), 0);
 	assert_int_equal(entries(&w, "content/blobs/sha256"), 0);
 	assert_int_equal(entries(&w, "content/ingest"), 1);
