@@ -714,7 +714,7 @@ TEST(rubbish_on_the_socket_hurts_nobody)
 	world_free(w);
 }
 
-TEST(a_later_issues_op_is_unimplemented_by_name)
+TEST(an_op_of_a_later_version_is_unimplemented_by_name)
 {
 	struct world *w = world_new();
 	auto_answer a = { .nfds = 0 };
