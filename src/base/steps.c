@@ -24,7 +24,8 @@ static int fault_wished(const char *table, const char *step, struct err *e)
 		return 0;
 	if (!wished.signal)
 		return err_set(e, ERR_SYSTEM, "made to fail");
-	(void)kill(getpid(), wished.signal); /* stopped and continued, it goes on */
+	/* To this thread: it must not run on while another one takes the signal. Stopped and continued, it goes on. */
+	(void)tgkill(getpid(), gettid(), wished.signal);
 	return 0;
 }
 
