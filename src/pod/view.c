@@ -1,11 +1,17 @@
 #include "pod/model.h"
 
+/* Its addresses go back with the network: another pod may have them the next moment. */
+static bool has_network(const struct pod *p)
+{
+	return p->state != POD_STOPPED && p->state != POD_REMOVING;
+}
+
 void pod_view_fill_locked(struct pod *p, struct pod_view *v)
 {
 	lock_assert_held(&p->all->lock);
 	*v = (struct pod_view){
 		.id = p->id, .owner = p->owner, .state = p->state, .config = p->config,
-		.handler = p->handler, .created_wall_ns = p->created_wall_ns, .ips = p->ips,
+		.handler = p->handler, .created_wall_ns = p->created_wall_ns, .ips = has_network(p) ? p->ips : NULL,
 		.netns_path = p->netns_path, .monitor_pid = p->monitor.pid, .reason = p->reason,
 		.object = pod_ref(p),
 	};
