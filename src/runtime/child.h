@@ -4,6 +4,7 @@
 #ifndef KNARR_RUNTIME_CHILD_H
 #define KNARR_RUNTIME_CHILD_H
 
+#include "runtime/listener.h"
 #include "runtime/plan.h"
 
 struct child {
@@ -26,11 +27,12 @@ struct child {
 	int host_pid;                   /* for the hooks' state */
 	pid_t *guard;                   /* a guarded exec: the joining process, which comes last; on shared memory.
 					 * NULL: this one joins the pid namespace at its birth */
+	struct listener_page *listener; /* of a filter that notifies an agent; NULL */
 	struct err *e;
 };
 
 /* What goes over sync_fd, each a message of its own. */
-enum child_stage { CHILD_FAILED, CHILD_IN_NAMESPACES, CHILD_READY };
+enum child_stage { CHILD_FAILED, CHILD_IN_NAMESPACES, CHILD_READY, CHILD_LISTENS };
 struct child_message {
 	enum child_stage stage;
 	int pid;                        /* parent to child: its pid as the parent sees it */

@@ -56,12 +56,24 @@ static int set_oom_score(struct child *c, struct err *e)
 	return 0;
 }
 
+/* Of an exec only: a container's first process has its cpuset. */
+static int set_affinity(const struct child *c, const struct plan_bits *cpus, const char *field, struct err *e)
+{
+	if (c->plan || !cpus->p)
+		return 0;
+	if (syscall(SYS_sched_setaffinity, 0, cpus->count / 8, cpus->p) < 0)
+		return err_sys(e, errno, "process.execCPUAffinity.%s", field);
+	return 0;
+}
+
 int child_early(struct child *c, struct err *e)
 {
+	if (set_affinity(c, &c->process->cpus_initial, "initial", e) < 0)
+		return -1;
 	if (c->cgroup && cgroup_join_self(&c->rt->cgroups, c->cgroup, c->exec_cgroup,
 					  c->in_unified ? CGROUP_SKIP_UNIFIED : 0, e) < 0)
 		return -1;
-	if (set_oom_score(c, e) < 0)
+	if (set_affinity(c, &c->process->cpus_final, "final", e) < 0 || set_oom_score(c, e) < 0)
 		return -1;
 	/* What the joining process must not have: it could name another pid there. */
 	if (c->guard && madvise(c->guard, sizeof(*c->guard), MADV_DONTFORK) < 0)
@@ -247,6 +259,9 @@ static int set_scheduling(const struct plan_process *p, struct err *e)
 		return err_sys(e, errno, "process.ioPriority");
 	if (p->personality >= 0 && personality((unsigned long)p->personality) < 0)
 		return err_sys(e, errno, "linux.personality");
+	if (p->memory_policy >= 0 &&
+	    syscall(SYS_set_mempolicy, p->memory_policy, p->memory_nodes.p, p->memory_nodes.count) < 0)
+		return err_sys(e, errno, "linux.memoryPolicy");
 	return 0;
 }
 
@@ -400,6 +415,21 @@ static int wait_for_start(struct child *c, int fifo, int proc, struct err *e)
 	return 0;
 }
 
+static int load_filter(struct child *c, struct err *e)
+{
+	const struct plan_process *p = c->process;
+	int pid;
+
+	if (!p->filter.count)
+		return 0;
+	if (!p->listener_path)
+		return seccomp_load(&p->filter, p->filter_flags, e);
+	/* The parent finds the agent first: afterwards nothing may fail for want of it. */
+	if (child_wait(c, CHILD_LISTENS, &pid, e) < 0)
+		return -1;
+	return listener_load(c->listener, &p->filter, p->filter_flags, e);
+}
+
 static int become(struct child *c, int *proc, bool keep_proc, struct err *e)
 {
 	const struct plan_process *p = c->process;
@@ -414,7 +444,7 @@ static int become(struct child *c, int *proc, bool keep_proc, struct err *e)
 	if (!keep_proc)
 		fd_close(proc);
 	/* Without no_new_privs only CAP_SYS_ADMIN may load a filter: before it is dropped. */
-	if (!p->no_new_privs && p->filter.count && seccomp_load(&p->filter, p->filter_flags, e) < 0)
+	if (!p->no_new_privs && load_filter(c, e) < 0)
 		return -1;
 	entered = enter_cwd(p->cwd, e) == 0;
 	if ((!entered && e->kind != ERR_DENIED) || set_user(p, e) < 0)
@@ -456,6 +486,11 @@ static int enter_guarded(struct child *c, struct err *e)
 	return 0;
 }
 
+static int set_no_new_privs(struct err *e)
+{
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? err_sys(e, errno, "set no_new_privs") : 0;
+}
+
 int child_finish(struct child *c, struct err *e)
 {
 	const struct plan_process *p = c->process;
@@ -468,17 +503,16 @@ int child_finish(struct child *c, struct err *e)
 	c->sync_fd = sync;
 	if (become(c, &proc, fifo >= 0, e) < 0 || find_program(p, path, e) < 0 || set_signals(e) < 0)
 		return -1;
+	/* The parent may be gone after that: the one filter that needs it is loaded before. */
+	if (p->no_new_privs && p->listener_path && (set_no_new_privs(e) < 0 || load_filter(c, e) < 0))
+		return -1;
 	if (wait_for_start(c, fifo, proc, e) < 0 || child_start_hooks(c, e) < 0)
 		return -1;
 	/* A filter that is loaded already might refuse it: then there is no exec. */
 	if (proc >= 0 && close(proc) < 0)
 		return err_sys(e, errno, "close /proc");
-	if (p->no_new_privs) {
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-			return err_sys(e, errno, "set no_new_privs");
-		if (p->filter.count && seccomp_load(&p->filter, p->filter_flags, e) < 0)
-			return -1;
-	}
+	if (p->no_new_privs && !p->listener_path && (set_no_new_privs(e) < 0 || load_filter(c, e) < 0))
+		return -1;
 	if (c->guard && enter_guarded(c, e) < 0)
 		return -1;
 	(void)execve(path, p->args, p->env);

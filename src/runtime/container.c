@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -29,9 +30,11 @@ struct launch {
 	int pid_ns_fd;          /* to join for the moment of the clone; -1 */
 	const char *unified;    /* the v2 cgroup to be cloned into; NULL */
 	bool waits;             /* the child talks to us before it execs: memory of its own */
+	const struct oci_state *state; /* for a seccomp agent; pid 0: the process itself is the container's first */
 	bool guarded;           /* it joins the pid namespace as its last act, as another process */
 	int sync_fd;            /* our end */
 	int console_sock;       /* our end */
+	int guard_pidfd;
 };
 
 static void reap(struct container_process *p)
@@ -61,7 +64,9 @@ static int do_clone(struct launch *l, struct container_process *p, struct err *e
 	};
 	pid_t pid;
 
-	if (l->unified && cgroup_open_unified(&l->rt->cgroups, l->unified, &cgroup_fd, e) == 0) {
+	/* execCPUAffinity.initial is for the way into the cgroup, so it must not be born there. */
+	if (l->unified && !l->child->process->cpus_initial.p &&
+	    cgroup_open_unified(&l->rt->cgroups, l->unified, &cgroup_fd, e) == 0) {
 		spec.cgroup_fd = cgroup_fd;
 		l->child->in_unified = true;
 	}
@@ -160,6 +165,56 @@ static void close_sockets(struct launch *l)
 	fd_close(&l->child->console_sock);
 }
 
+/* --- the seccomp agent ---------------------------------------------------------------------------- */
+
+/* Until the process that has joined the pid namespace exists, or the one before needs the agent's answer. */
+static int final_pid(const struct launch *l, int listener, int pid)
+{
+	struct pollfd either[2] = { { listener, POLLIN, 0 }, { l->guard_pidfd, POLLIN, 0 } };
+
+	if (!l->guarded)
+		return pid;
+	while (poll(either, 2, -1) < 0 && errno == EINTR)
+		;
+	return either[1].revents && *l->child->guard > 0 ? *l->child->guard : pid;
+}
+
+/* Between the child's CHILD_LISTENS and its next word. */
+static int pass_listener(struct launch *l, const struct container_process *p, struct err *e)
+{
+	struct listener_report r = { .metadata = l->child->process->listener_metadata };
+	struct oci_state state = *l->state;
+	auto_fd int agent = -1, listener = -1;
+	enum child_stage stage;
+	struct err why;
+
+	if (listener_connect(l->child->process->listener_path, &agent, e) < 0 || answer(l->sync_fd, p->pid, e) < 0)
+		return -1;
+	if (listener_take(l->child->listener, p->pidfd, &listener, e) < 0) {
+		if (e->kind == ERR_STATE && hear(l, &stage, &why) < 0)
+			*e = why;
+		return -1;
+	}
+	l->guard_pidfd = p->pidfd;
+	r.pid = final_pid(l, listener, p->pid);
+	state.pid = state.pid ? state.pid : p->pid;
+	r.state = &state;
+	return listener_send(agent, listener, &r, e);
+}
+
+static int hear_listener(struct launch *l, const struct container_process *p, struct err *e)
+{
+	enum child_stage stage;
+
+	if (!l->child->listener)
+		return 0;
+	if (hear(l, &stage, e) < 0)
+		return -1;
+	if (stage != CHILD_LISTENS)
+		return err_set(e, ERR_INTERNAL, "the container's process answered with rubbish");
+	return pass_listener(l, p, e);
+}
+
 /* --- waiting children ----------------------------------------------------------------------------- */
 
 static int run_hooks(const struct container_spec *s, const struct json_vec *hooks, int pid, struct err *e)
@@ -173,13 +228,25 @@ static int run_hooks(const struct container_spec *s, const struct json_vec *hook
 	return hooks->count ? container_hooks_run(hooks, &state, e) : 0;
 }
 
+/* The exec closes its end; a failed one speaks first. */
+static int await_exec(struct launch *l, struct err *e)
+{
+	enum child_stage stage;
+	char byte;
+
+	while (recv(l->sync_fd, &byte, 1, MSG_PEEK) < 0 && errno == EINTR)
+		;
+	if (recv(l->sync_fd, &byte, 1, MSG_PEEK) == 0)
+		return 0;
+	return hear(l, &stage, e);
+}
+
 /* Goes along with the child until it execs, or (CONTAINER_WAIT) stands ready to. */
 static int accompany(struct launch *l, const struct container_spec *s, struct container_process *p,
 		     struct err *e)
 {
 	const struct oci_hooks *hooks = s->config->hooks;
 	enum child_stage stage;
-	char byte;
 
 	fd_close(&l->child->sync_fd);
 	if (hear(l, &stage, e) < 0)
@@ -187,7 +254,7 @@ static int accompany(struct launch *l, const struct container_spec *s, struct co
 	if (hooks && (run_hooks(s, &hooks->prestart, p->pid, e) < 0 ||
 		      run_hooks(s, &hooks->create_runtime, p->pid, e) < 0))
 		return -1;
-	if (answer(l->sync_fd, p->pid, e) < 0)
+	if (answer(l->sync_fd, p->pid, e) < 0 || hear_listener(l, p, e) < 0)
 		return -1;
 	if (s->flags & CONTAINER_WAIT) {
 		if (hear(l, &stage, e) < 0)
@@ -198,12 +265,14 @@ static int accompany(struct launch *l, const struct container_spec *s, struct co
 		p->start_fd = fd_take(&l->sync_fd);
 		return 0;
 	}
-	/* The exec closes its end; a failed one speaks first. */
-	while (recv(l->sync_fd, &byte, 1, MSG_PEEK) < 0 && errno == EINTR)
-		;
-	if (recv(l->sync_fd, &byte, 1, MSG_PEEK) == 0)
-		return 0;
-	return hear(l, &stage, e);
+	return await_exec(l, e);
+}
+
+/* An exec waits only for the agent of its filter. */
+static int accompany_exec(struct launch *l, struct container_process *p, struct err *e)
+{
+	fd_close(&l->child->sync_fd);
+	return hear_listener(l, p, e) < 0 ? -1 : await_exec(l, e);
 }
 
 /* The process that was cloned has gone, and left another one, a child of ours too, in its place. */
@@ -233,6 +302,8 @@ static int accompany_guarded(struct launch *l, struct container_process *p, stru
 	ssize_t n;
 
 	fd_close(&l->child->sync_fd);
+	if (hear_listener(l, p, e) < 0)
+		return -1;
 	do {
 		n = recv(l->sync_fd, &m, sizeof(m), 0);
 	} while (n < 0 && errno == EINTR);
@@ -278,19 +349,30 @@ static bool must_wait(const struct container_spec *s)
 		      h->start_container.count));
 }
 
-static int launch(struct launch *l, const struct container_spec *s, struct container_process *p, struct err *e)
+static int accompany_any(struct launch *l, const struct container_spec *s, struct container_process *p, struct err *e)
+{
+	return l->guarded ? accompany_guarded(l, p, e) : s ? accompany(l, s, p, e) : accompany_exec(l, p, e);
+}
+
+static int launch_it(struct launch *l, const struct container_spec *s, struct container_process *p, struct err *e)
 {
 	struct err said;
 
 	err_clear(&said);
 	l->child->e = &said;
+	if (l->child->process->listener_path) {
+		l->waits = true;
+		l->child->listener = listener_page_new(e);
+		if (!l->child->listener)
+			return -1;
+	}
 	if (sockets(l, e) < 0 || do_clone(l, p, e) < 0) {
 		close_sockets(l);
 		return -1;
 	}
 	fd_close(&l->child->console_sock);
 	if (l->waits) {
-		int rc = l->guarded ? accompany_guarded(l, p, &said) : accompany(l, s, p, &said);
+		int rc = accompany_any(l, s, p, &said);
 
 		if (rc < 0 && said.kind == ERR_NONE)
 			(void)err_set(&said, ERR_INTERNAL, "the container's process ended silently");
@@ -304,6 +386,15 @@ static int launch(struct launch *l, const struct container_spec *s, struct conta
 	container_process_close(p);
 	*e = said;
 	return -1;
+}
+
+static int launch(struct launch *l, const struct container_spec *s, struct container_process *p, struct err *e)
+{
+	int rc = launch_it(l, s, p, e);
+
+	listener_page_drop(l->child->listener);
+	l->child->listener = NULL;
+	return rc;
 }
 
 static int make_cgroup(struct arena *a, const struct runtime *rt, const struct container_spec *s, bool *made,
@@ -330,8 +421,12 @@ static int create(struct runtime *rt, const struct container_spec *s, const stru
 		.cgroup = s->cgroup, .joins = plan->joins, .njoins = plan->njoins, .join_pidfd = -1,
 		.fifo_fd = s->exec_fifo_fd, .rootfd = -1, .old_root_fd = -1, .sync_fd = -1, .console_sock = -1,
 	};
+	struct oci_state state = {
+		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id, .bundle = (char *)s->bundle,
+		.status = (char *)oci_status_name(OCI_CREATING), .annotations = s->config->annotations,
+	};
 	struct launch l = {
-		.rt = rt, .child = &child, .body = child_container, .namespaces = plan->clone_flags,
+		.rt = rt, .child = &child, .body = child_container, .state = &state, .namespaces = plan->clone_flags,
 		.pid_ns_fd = plan->pid_ns_fd, .unified = s->cgroup, .waits = must_wait(s),
 	};
 
@@ -461,12 +556,23 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 		.rt = rt, .process = &process, .cgroup = s->cgroup, .exec_cgroup = s->exec_cgroup,
 		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .old_root_fd = -1, .sync_fd = -1, .console_sock = -1,
 	};
-	struct launch go = { .rt = rt, .child = &child, .body = child_exec, .pid_ns_fd = -1,
+	struct oci_state state = {
+		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id, .bundle = (char *)s->bundle,
+		.status = (char *)oci_status_name(OCI_RUNNING), .annotations = s->config->annotations,
+	};
+	struct launch go = { .rt = rt, .child = &child, .body = child_exec, .pid_ns_fd = -1, .state = &state,
 			     .unified = s->exec_cgroup ? s->exec_cgroup : s->cgroup };
 
 	if (oci_process_validate(s->process, e) < 0 ||
 	    plan_process_make(a, rt, s->process, l, &process, e) < 0)
 		return -1;
+	if (process.listener_path) {
+		int64_t pid = 0;
+
+		if (pid_of(a, rt, s->pidfd, &pid, e) < 0)
+			return -1;
+		state.pid = (int32_t)pid;
+	}
 	process.std[0] = s->std_in;
 	process.std[1] = s->std_out;
 	process.std[2] = s->std_err;

@@ -123,6 +123,7 @@ bool container_may_trace(const struct oci_config *config);
 
 struct exec_spec {
 	const char *id;
+	const char *bundle;             /* for a seccomp agent; NULL: not told to it */
 	const struct oci_config *config; /* the container's: namespaces, seccomp */
 	const struct oci_process *process; /* what to run */
 	int pidfd;                      /* the container's first process */

@@ -108,8 +108,12 @@ int main(int argc, char **argv, char **envp)
 	log_configure(app.debug ? LOG_DEBUG : LOG_WARN, LOG_TEXT, 2);
 	code = run_command(&app, argv, words, &e);
 	if (code < 0) {
+		code = 1;
+		if (streq(words[0], "exec")) { /* its own exit codes are the program's */
+			(void)err_in(&e, "exec failed");
+			code = 255;
+		}
 		report(&app, &e);
-		code = starts_with(e.msg, "exec: ") ? (e.kind == ERR_NOT_FOUND ? 127 : 126) : 1;
 	}
 	(void)fflush(stdout);
 	if (app.rt_open)

@@ -220,7 +220,7 @@ static void plan_devices(struct arena *a, struct plan *p, const struct oci_linux
 static int refuse_unsupported(const struct oci_linux *l, struct err *e)
 {
 	const char *what = l->intel_rdt ? "intelRdt" : l->net_devices && l->net_devices->count ? "netDevices" :
-			   l->memory_policy ? "memoryPolicy" : l->time_offsets ? "timeOffsets" : NULL;
+			   l->time_offsets ? "timeOffsets" : NULL;
 
 	if (what)
 		return err_set(e, ERR_UNIMPLEMENTED, "linux.%s is not supported by this version", what);

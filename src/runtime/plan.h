@@ -32,6 +32,12 @@ struct plan_rlimit {
 	struct rlimit limit;
 };
 
+/* As sched_setaffinity(2) and set_mempolicy(2) want it; p NULL: no wish. */
+struct plan_bits {
+	unsigned long *p;
+	unsigned long count;
+};
+
 struct plan_process {
 	char *const *args, *const *env;
 	const char *cwd, *path;         /* PATH of the environment */
@@ -44,6 +50,7 @@ struct plan_process {
 	struct oci_console_size *console_size;
 	struct seccomp_filter filter;   /* count 0: none */
 	unsigned filter_flags;
+	const char *listener_path, *listener_metadata; /* the seccomp agent's; NULL: the filter notifies nobody */
 	const struct plan_rlimit *rlimits;
 	size_t nrlimits;
 	const int32_t *oom_score_adj;
@@ -53,6 +60,9 @@ struct plan_process {
 	uint64_t scheduler_flags;
 	int io_priority;                /* ioprio_set's value, -1: leave */
 	long personality;               /* -1: leave */
+	int memory_policy;              /* set_mempolicy's mode with its flags, -1: leave */
+	struct plan_bits memory_nodes;
+	struct plan_bits cpus_initial, cpus_final; /* an exec's, before and after it joins its cgroup */
 	int parent_death_signal;
 	int std[3];
 	unsigned preserve_fds, flags;
@@ -91,8 +101,10 @@ int plan_make(struct arena *a, const struct runtime *rt, const struct container_
 void plan_close(struct plan *p); /* the fds it opened */
 int plan_process_make(struct arena *a, const struct runtime *rt, const struct oci_process *p,
 		      const struct oci_linux *l, struct plan_process *out, struct err *e);
-int plan_seccomp(struct arena *a, const struct oci_seccomp *s, struct seccomp_filter *out, unsigned *flags,
-		 struct err *e);
+/* Fills the fields of the filter; of the scheduler, priorities, personality, memory policy and affinity. */
+int plan_seccomp(struct arena *a, const struct oci_seccomp *s, struct plan_process *out, struct err *e);
+int plan_scheduling(struct arena *a, const struct oci_process *p, const struct oci_linux *l, struct plan_process *out,
+		    struct err *e);
 /* CLONE_NEWNET of "network"; 0: unknown. */
 int plan_namespace_kind(const char *type);
 
