@@ -245,7 +245,7 @@ static int open_resolved(int dirfd, const char *path, int flags, unsigned mode, 
 		fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
 	} while (fd < 0 && (errno == EINTR || errno == EAGAIN));
 	if (fd < 0)
-		return err_sys(e, errno, "open %s", path);
+		return err_sys(e, errno, "open %s (openat2)", path);
 	return (int)fd;
 }
 

@@ -106,7 +106,7 @@ CHILD_STACK static void child_main(void *arg)
 		(void)execve(s->file, s->argv, envp);
 	else
 		(void)syscall(SYS_execveat, s->exec_fd, "", s->argv, envp, AT_EMPTY_PATH);
-	child_fail(c, "exec");
+	child_fail(c, s->file ? "exec" : "execveat");
 }
 
 static int spawn_on_stack(struct proc_spec *spec, char *stack, struct proc *out, struct err *e)
@@ -131,7 +131,7 @@ static int spawn_on_stack(struct proc_spec *spec, char *stack, struct proc *out,
 	pid = clone3_call(&args, sizeof(args), child_main, &c);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
-		return err_sys(e, (int)-pid, "clone for %s", spec->argv[0]);
+		return err_sys(e, (int)-pid, "clone3 for %s", spec->argv[0]);
 	*out = (struct proc){ .pid = (pid_t)pid, .pidfd = pidfd };
 	if (c.failed) {
 		proc_kill_and_reap(out);

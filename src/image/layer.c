@@ -306,7 +306,7 @@ bool layer_get(struct layers *ls, const char *diff_id, struct shelf_item *out)
 int layers_sync(struct layers *ls, struct err *e)
 {
 	if (syncfs(ls->fd) < 0)
-		return err_sys(e, errno, "write the layers to disk");
+		return err_sys(e, errno, "write the layers to disk (syncfs)");
 	return 0;
 }
 

@@ -246,7 +246,7 @@ static int open_parent_fd(struct tree *t, char *path, struct err *e)
 		fd = open_beneath(t->root_fd, path);
 	}
 	if (fd < 0)
-		return err_sys(e, errno, "open folder %s", path);
+		return err_sys(e, errno, "open folder /%s (openat2)", path);
 	return fd;
 }
 
@@ -492,7 +492,7 @@ static int finish_dir(struct tree *t, int parent_fd, const char *name, bool fres
 		return 0; /* mkdir did it all */
 	fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return err_sys(e, errno, "open folder %s", en->path);
+		return err_sys(e, errno, "open folder /%s (openat2)", en->path);
 	t->odd_folders |= (en->mode & 02000) != 0;
 	if (fchown(fd, en->uid, en->gid) < 0)
 		return err_sys(e, errno, "%s: change the owner to %u:%u", en->path, en->uid, en->gid);

@@ -30,9 +30,9 @@ static int change_root(int tree, struct err *e)
 		return err_sys(e, errno, "enter the layer's folder");
 	if (syscall(SYS_pivot_root, ".", ".") == 0) {
 		if (umount2(".", MNT_DETACH) < 0)
-			return err_sys(e, errno, "leave the host's root");
+			return err_sys(e, errno, "leave the host's root (umount2)");
 	} else if (errno != EINVAL || chroot(".") < 0) {
-		return err_sys(e, errno, "make the layer's folder the root");
+		return err_sys(e, errno, "make the layer's folder the root (pivot_root)");
 	}
 	if (chdir("/") < 0)
 		return err_sys(e, errno, "enter the layer's folder");
@@ -45,15 +45,15 @@ static int enter_namespaces(int dest_fd, struct err *e)
 	auto_fd int tree = open_tree(dest_fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
 	if (tree < 0)
-		return err_sys(e, errno, "clone the mount of the layer's folder");
+		return err_sys(e, errno, "clone the mount of the layer's folder (open_tree)");
 	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
-		return err_sys(e, errno, "make namespaces for unpacking");
+		return err_sys(e, errno, "make namespaces for unpacking (unshare)");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return err_sys(e, errno, "make mounts private");
+		return err_sys(e, errno, "make mounts private (mount)");
 	if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
-		return err_sys(e, errno, "set the layer's mount flags");
+		return err_sys(e, errno, "set the layer's mount flags (mount_setattr)");
 	if (move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
-		return err_sys(e, errno, "mount the layer's folder");
+		return err_sys(e, errno, "mount the layer's folder (move_mount)");
 	return change_root(tree, e);
 }
 
@@ -61,7 +61,7 @@ static int close_others(int keep, struct err *e)
 {
 	if ((keep > 3 && syscall(SYS_close_range, 3, keep - 1, 0) < 0) ||
 	    syscall(SYS_close_range, MAX(keep + 1, 3), ~0u, 0) < 0)
-		return err_sys(e, errno, "close what is not needed");
+		return err_sys(e, errno, "close what is not needed (close_range)");
 	return 0;
 }
 
@@ -106,7 +106,7 @@ static int drop_capabilities(struct err *e)
 	data[1].permitted = data[1].effective = 0;
 	data[0].inheritable = data[1].inheritable = 0;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 || syscall(SYS_capset, &head, data) < 0)
-		return err_sys(e, errno, "drop capabilities");
+		return err_sys(e, errno, "drop capabilities (capset)");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys(e, errno, "give up new privileges");
 	return 0;
@@ -228,7 +228,7 @@ static int restrict_calls(struct err *e)
 	BUG_ON(f.n > FILTER_MAX);
 	prog = (struct sock_fprog){ f.n, f.code };
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0)
-		return err_sys(e, errno, "filter system calls");
+		return err_sys(e, errno, "filter system calls (seccomp)");
 	return 0;
 }
 

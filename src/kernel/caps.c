@@ -90,7 +90,7 @@ int caps_set(const struct caps *c, struct err *e)
 			.inheritable = (uint32_t)(c->inheritable >> 32 * i),
 		};
 	if (syscall(SYS_capset, &head, data) < 0)
-		return err_sys(e, errno, "set capabilities");
+		return err_sys(e, errno, "set capabilities (capset)");
 	for (int bit = 0; bit < 64; bit++)
 		if (c->ambient >> bit & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, bit, 0, 0) < 0)
 			return err_sys(e, errno, "raise %s as an ambient capability",

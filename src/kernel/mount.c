@@ -127,7 +127,7 @@ int mount_clone(int dirfd, const char *path, bool tree, struct err *e)
 	int fd = open_tree(dirfd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (tree ? AT_RECURSIVE : 0) |
 			   (*path ? 0 : AT_EMPTY_PATH));
 
-	return fd < 0 ? err_sys(e, errno, "clone the mount at \"%s\"", path) : fd;
+	return fd < 0 ? err_sys(e, errno, "clone the mount at \"%s\" (open_tree)", path) : fd;
 }
 
 static int change(int fd, struct mount_attr *attr, bool tree, struct err *e)
@@ -136,7 +136,7 @@ static int change(int fd, struct mount_attr *attr, bool tree, struct err *e)
 	if (attr->attr_set & (MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME))
 		attr->attr_clr |= MOUNT_ATTR__ATIME;
 	if (mount_setattr(fd, "", AT_EMPTY_PATH | (tree ? AT_RECURSIVE : 0), attr, sizeof(*attr)) < 0)
-		return err_sys(e, errno, "change a mount's attributes");
+		return err_sys(e, errno, "change a mount's attributes (mount_setattr)");
 	return 0;
 }
 
@@ -157,7 +157,7 @@ int mount_set_propagation(int fd, unsigned long propagation, bool tree, struct e
 int mount_move_onto(int fd, int at, const char *name, struct err *e)
 {
 	if (move_mount(fd, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
-		return err_sys(e, errno, "mount onto %s", name);
+		return err_sys(e, errno, "mount onto %s (move_mount)", name);
 	return 0;
 }
 

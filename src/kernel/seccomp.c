@@ -408,6 +408,6 @@ int seccomp_load(const struct seccomp_filter *f, unsigned flags, struct err *e)
 	struct sock_fprog program = { .len = f->count, .filter = f->p };
 
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) < 0)
-		return err_sys(e, errno, "load the seccomp filter (%u instructions)", f->count);
+		return err_sys(e, errno, "load the seccomp filter of %u instructions", f->count);
 	return 0;
 }

@@ -42,7 +42,7 @@ static int root_enter(const struct pod *p, struct err *e)
 	if (root_make(p, e) < 0)
 		return -1;
 	if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-		return err_sys(e, errno, "leave the file systems");
+		return err_sys(e, errno, "leave the file systems (pivot_root, umount2)");
 	return 0;
 }
 
@@ -67,7 +67,7 @@ static int confine(const struct pod *p, int tell, struct err *e)
 	static const struct caps none;
 
 	if (dup2(tell, TELL_FD) < 0 || syscall(SYS_close_range, TELL_FD + 1, ~0u, 0) < 0)
-		return err_sys(e, errno, "close all fds");
+		return err_sys(e, errno, "close all fds (close_range)");
 	if (root_enter(p, e) < 0 || caps_drop_bounding(p->runtime.own_bounding, 0, e) < 0 || caps_set(&none, e) < 0)
 		return -1;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
@@ -110,7 +110,7 @@ int init_start(struct pod *p, struct err *e)
 		return -1;
 	pid = syscall(SYS_clone3, &args, sizeof(args));
 	if (pid < 0)
-		return err_sys(e, errno, "make the PID namespace of pod %s", p->id);
+		return err_sys(e, errno, "make the PID namespace of pod %s (clone3)", p->id);
 	if (pid == 0)
 		init_main(p, tell);
 	p->init_pid = (pid_t)pid;

@@ -50,25 +50,36 @@ static int program_clone(const char *path, struct err *e)
 	auto_fd int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
 	if (fd < 0)
-		return err_sys(e, errno, "clone the mount of %s", path);
+		return err_sys(e, errno, "clone the mount of %s (open_tree)", path);
 	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
-		return err_sys(e, errno, "make the mount of %s read-only", path);
+		return err_sys(e, errno, "make the mount of %s read-only (mount_setattr)", path);
 	return fd_take(&fd);
 }
 
 /* --- the namespace ---------------------------------------------------------------------------------------- */
 
+static const char *lean_failed; /* which call, where several make one thing; in the child only */
+
+static int failed_at(const char *call)
+{
+	lean_failed = call;
+	return -1;
+}
+
 static int detached(const char *type, const char *mode, unsigned attr)
 {
-	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mnt = -1;
+	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mnt, saved;
 
 	if (fs < 0)
-		return -1;
-	if ((!mode || syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", mode, 0) == 0) &&
-	    syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-		mnt = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attr);
+		return failed_at("make tmpfs and proc (fsopen)");
+	if ((mode && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", mode, 0) < 0) ||
+	    syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return failed_at("make tmpfs and proc (fsconfig)");
+	mnt = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attr);
+	saved = errno;
 	fd_close(&fs);
-	return mnt;
+	errno = saved;
+	return mnt < 0 ? failed_at("make tmpfs and proc (fsmount)") : mnt;
 }
 
 static int attach(int mnt, int dir, const char *path)
@@ -96,19 +107,22 @@ static int mask_make(void)
 {
 	int mnt = detached("tmpfs", "755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	struct mount_attr readonly = { .attr_set = MOUNT_ATTR_RDONLY };
-	int fs, file, rc;
+	int fs, file;
 
-	if (mnt < 0 || mkdirat(mnt, "dir", 0555) < 0)
+	if (mnt < 0)
 		return -1;
-	file = openat(mnt, "file", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-	if (file < 0 || close(file) < 0 ||
-	    syscall(SYS_mount_setattr, mnt, "", AT_EMPTY_PATH, &readonly, sizeof(readonly)) < 0)
-		return -1;
+	file = mkdirat(mnt, "dir", 0555) < 0 ? -1 : openat(mnt, "file", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+	if (file < 0 || close(file) < 0)
+		return failed_at("make what hides masked paths");
+	if (syscall(SYS_mount_setattr, mnt, "", AT_EMPTY_PATH, &readonly, sizeof(readonly)) < 0)
+		return failed_at("make a mount read-only (mount_setattr)");
 	fs = (int)syscall(SYS_fspick, mnt, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
-	rc = fs < 0 ? -1 : (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, "ro", NULL, 0);
-	if (rc == 0)
-		rc = (int)syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
-	return rc < 0 ? -1 : mnt;
+	if (fs < 0)
+		return failed_at("make a file system read-only (fspick)");
+	if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
+	    syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+		return failed_at("make a file system read-only (fsconfig)");
+	return mnt;
 }
 
 /* In the child: system calls only, since its parent has threads. The name of the failed step, or
@@ -120,32 +134,32 @@ static const char *lean_build(void)
 	if (unshare(CLONE_NEWNS) < 0)
 		return "unshare";
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return "make the mounts private";
+		return "make the mounts private (mount)";
 	/* A container's /sys/fs/cgroup is cloned from here, by path. */
 	cgroups = (int)syscall(SYS_open_tree, AT_FDCWD, "/sys/fs/cgroup",
 			       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 	root = detached("tmpfs", "755", MOUNT_ATTR_NOSUID);
-	proc = detached("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-	mask = mask_make();
-	if (root < 0 || proc < 0 || mask < 0)
-		return "make tmpfs and proc";
+	proc = root < 0 ? -1 : detached("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	mask = proc < 0 ? -1 : mask_make();
+	if (mask < 0)
+		return lean_failed;
 	if (mkdirat(root, "proc", 0555) < 0 || mkdirat(root, "dev", 0755) < 0 ||
 	    mkdirat(root, RUNTIME_LEAN_MASK, 0555) < 0)
 		return "make folders";
 	dev = openat(root, "dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dev < 0 || devices_make(dev) < 0)
-		return "make devices";
+		return "make devices (mknod)";
 	if (cgroups >= 0 && (mkdirat(root, "sys", 0555) < 0 || mkdirat(root, "sys/fs", 0555) < 0 ||
 			     mkdirat(root, "sys/fs/cgroup", 0555) < 0))
 		return "make folders";
 	if (attach(root, AT_FDCWD, "/") < 0 || attach(proc, root, "proc") < 0 ||
 	    attach(mask, root, RUNTIME_LEAN_MASK) < 0 ||
 	    (cgroups >= 0 && attach(cgroups, root, "sys/fs/cgroup") < 0))
-		return "attach";
+		return "attach tmpfs and proc (move_mount)";
 	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return "pivot_root";
 	if (umount2(".", MNT_DETACH) < 0)
-		return "detach the host's mounts";
+		return "detach the host's mounts (umount2)";
 	return NULL;
 }
 
@@ -199,7 +213,7 @@ static int lean_open(struct err *e)
 		return -1;
 	pid = syscall(SYS_clone3, &args, sizeof(args));
 	if (pid < 0)
-		return err_sys(e, errno, "clone");
+		return err_sys(e, errno, "clone3 for a lean mount namespace");
 	if (pid == 0)
 		lean_child(tell, parent);
 	fd_close(&tell);

@@ -125,9 +125,9 @@ static int namespaces_make(struct pod *p, const char *hostname, struct err *e)
 		    (p->namespaces & MONITOR_NS_UTS ? CLONE_NEWUTS : 0);
 
 	if (flags && unshare(flags) < 0)
-		return err_sys(e, errno, "make the namespaces of pod %s", p->id);
+		return err_sys(e, errno, "make the namespaces of pod %s (unshare)", p->id);
 	if (p->namespaces & MONITOR_NS_UTS && *hostname && sethostname(hostname, strlen(hostname)) < 0)
-		return err_sys(e, errno, "set the hostname \"%s\"", hostname);
+		return err_sys(e, errno, "sethostname \"%s\"", hostname);
 	if (p->namespaces & MONITOR_NS_NET && loopback_up(e) < 0)
 		return -1;
 	return 0;

@@ -127,7 +127,7 @@ static int shm_mount(uint64_t bytes, struct err *e)
 	    syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
 	    syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", "shm", 0) < 0 ||
 	    syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return err_sys(e, errno, "make a tmpfs of %s bytes for /dev/shm", size);
+		return err_sys(e, errno, "make a tmpfs of %s bytes for /dev/shm (fsopen, fsconfig)", size);
 	mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
 			     MOUNT_ATTR_NOEXEC);
 	return mount < 0 ? err_sys(e, errno, "fsmount /dev/shm") : mount;
@@ -145,7 +145,7 @@ int pod_shm_make(struct pod *p, struct err *e)
 	if (mount < 0)
 		return -1;
 	if (sys_move_mount(mount, "", p->run_dirfd, "shm", MOVE_MOUNT_F_EMPTY_PATH) < 0)
-		return err_sys(e, errno, "mount /dev/shm of pod %s", p->id);
+		return err_sys(e, errno, "mount /dev/shm of pod %s (move_mount)", p->id);
 	return 0;
 }
 
@@ -155,7 +155,7 @@ static int unmount_all(const char *path, struct err *e)
 	while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
 		;
 	if (errno != EINVAL && errno != ENOENT)
-		return err_sys(e, errno, "unmount %s", path);
+		return err_sys(e, errno, "unmount %s (umount2)", path);
 	return 0;
 }
 
@@ -184,7 +184,7 @@ int pod_netns_bind(struct pod *p, int netns_fd, struct err *e)
 		return -1;
 	tree = sys_open_tree(netns_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 	if (tree < 0)
-		return err_sys(e, errno, "clone the mount of network namespace %s", name);
+		return err_sys(e, errno, "clone the mount of network namespace %s (open_tree)", name);
 	if (sys_move_mount(tree, "", file, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		return err_sys(e, errno, "mount network namespace %s", name);
 	return 0;

@@ -63,7 +63,7 @@ static int make_folder(const struct child *c, const char *parent, const char *pa
 	auto_fd int above = place_try(c, parent, true);
 
 	if (above < 0)
-		return err_sys(e, errno, "open %s in the container", parent);
+		return err_sys(e, errno, "open %s in the container (openat2)", parent);
 	if (mkdirat(above, path_base(part), mode) == 0)
 		return 0;
 	if (errno != EEXIST)
@@ -89,7 +89,7 @@ static int make_folders_in(const struct child *c, const char *path, unsigned mod
 		part[i] = '\0';
 		dir = place_try(c, part, true);
 		if (dir < 0 && errno != ENOENT)
-			return err_sys(e, errno, "open %s in the container", part);
+			return err_sys(e, errno, "open %s in the container (openat2)", part);
 		if (dir < 0 && make_folder(c, parent, part, mode, depth, e) < 0)
 			return -1;
 		memcpy(parent, part, i + 1);
@@ -116,11 +116,11 @@ static int parent_of(const struct child *c, const char *path, struct err *e)
 		memcpy(parent, "/", 2);
 	fd = place_try(c, parent, true);
 	if (fd >= 0 || errno != ENOENT)
-		return fd >= 0 ? fd : err_sys(e, errno, "open %s in the container", parent);
+		return fd >= 0 ? fd : err_sys(e, errno, "open %s in the container (openat2)", parent);
 	if (make_folders(c, parent, 0755, e) < 0)
 		return -1;
 	fd = place_try(c, parent, true);
-	return fd >= 0 ? fd : err_sys(e, errno, "open %s in the container", parent);
+	return fd >= 0 ? fd : err_sys(e, errno, "open %s in the container (openat2)", parent);
 }
 
 static int make_file(const struct child *c, const char *path, struct err *e)
@@ -145,11 +145,11 @@ static int place(const struct child *c, const struct plan_mount *m, bool is_fold
 	if (errno == ELOOP && m->on_folder_only)
 		return err_set(e, ERR_DENIED, "mount %s: must not go through a symbolic link", m->destination);
 	if (errno != ENOENT)
-		return err_sys(e, errno, "open %s in the container", m->destination);
+		return err_sys(e, errno, "open %s in the container (openat2)", m->destination);
 	if ((is_folder ? make_folders(c, m->destination, 0755, e) : make_file(c, m->destination, e)) < 0)
 		return -1;
 	fd = place_try(c, m->destination, !m->on_folder_only);
-	return fd >= 0 ? fd : err_sys(e, errno, "open %s in the container", m->destination);
+	return fd >= 0 ? fd : err_sys(e, errno, "open %s in the container (openat2)", m->destination);
 }
 
 /* --- mounts --------------------------------------------------------------------------------------- */
@@ -527,7 +527,7 @@ static int attach_root(struct child *c, struct err *e)
 	if (!(c->rt->flags & RUNTIME_LEAN) && mount(NULL, "/", NULL, MS_PRIVATE, NULL) < 0)
 		return err_sys(e, errno, "make / private");
 	if (move_mount(c->rootfd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
-		return err_sys(e, errno, "attach the root file system");
+		return err_sys(e, errno, "attach the root file system (move_mount)");
 	return fchdir(c->rootfd) < 0 ? err_sys(e, errno, "enter the root file system") : 0;
 }
 

@@ -86,10 +86,10 @@ int child_early(struct child *c, struct err *e)
 		return err_sys(e, errno, "make a session keyring");
 	for (size_t i = 0; i < c->njoins; i++)
 		if (setns(c->joins[i].fd, c->joins[i].kind) < 0)
-			return err_sys(e, errno, "join a namespace (kind %#x)", (unsigned)c->joins[i].kind);
+			return err_sys(e, errno, "join a namespace (setns, kind %#x)", (unsigned)c->joins[i].kind);
 	if (c->join_pidfd >= 0 && setns(c->join_pidfd, c->join_flags) < 0)
 		return errno == ESRCH ? err_set(e, ERR_STATE, "the container has ended") :
-		       err_sys(e, errno, "join the container's namespaces");
+		       err_sys(e, errno, "join the container's namespaces (setns)");
 	(void)umask(0);
 	return 0;
 }
@@ -472,7 +472,7 @@ static int enter_guarded(struct child *c, struct err *e)
 	long pid = syscall(SYS_clone, (unsigned long)(CLONE_PARENT | SIGCHLD), 0, 0, 0, 0);
 
 	if (pid < 0)
-		return err_sys(e, errno, "join the pid namespace");
+		return err_sys(e, errno, "join the pid namespace (setns)");
 	if (pid > 0) {
 		*c->guard = (pid_t)pid;
 		(void)syscall(SYS_exit_group, 0);

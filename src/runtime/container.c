@@ -72,7 +72,7 @@ static int do_clone(struct launch *l, struct container_process *p, struct err *e
 	}
 	if (l->pid_ns_fd >= 0 && setns(l->pid_ns_fd, CLONE_NEWPID) < 0)
 		return errno == ESRCH ? err_set(e, ERR_STATE, "the container has ended") :
-		       err_sys(e, errno, "join the pid namespace");
+		       err_sys(e, errno, "join the pid namespace (setns)");
 	pid = clone_run(&spec, l->body, l->child, &p->pidfd, e);
 	if (l->pid_ns_fd >= 0 && setns(l->rt->pidns_fd, CLONE_NEWPID) < 0)
 		BUG("cannot come back to our own pid namespace");
