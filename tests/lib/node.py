@@ -111,12 +111,12 @@ cgroup:
             self.programs[name] = next(p for p in self.build.rglob(name) if p.is_file() and os.access(p, os.X_OK))
         return self.programs[name]
 
-    def start(self, wait=True, fault=""):
+    def start(self, wait=True, fault="", **popen):
         """fault: "TABLE.STEP:kill", see src/base/steps.h."""
         env = {**os.environ, "KNARR_FAULT": fault} if fault else None
         with open(self.log, "a") as log:
             self.process = subprocess.Popen([self.program("knarrd"), "--config", self.config], env=env,
-                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **popen)
         if wait:
             until("knarrd's socket", 20, lambda: self.listens() or self.process.poll() is not None)
             if self.process.poll() is not None:
@@ -136,8 +136,11 @@ cgroup:
 
     def cli(self, *words, check=True, timeout=60, text=True, **kw):
         """The user's command, on the user's socket."""
-        return subprocess.run([self.program("knarr"), "--socket", self.user_sock, *map(str, words)], check=check,
-                              capture_output=True, text=text, timeout=timeout, stdin=subprocess.DEVNULL, **kw)
+        done = subprocess.run([self.program("knarr"), "--socket", self.user_sock, *map(str, words)], capture_output=True,
+                              text=text, timeout=timeout, stdin=subprocess.DEVNULL, **kw)
+        if check and done.returncode:
+            raise AssertionError(f"knarr {' '.join(map(str, words))} exits with {done.returncode}: {done.stderr}")
+        return done
 
     def private(self, *words, check=True, timeout=60, text=True, **kw):
         """The user's command with this node's configuration alone: it starts a private knarrd where none answers."""
