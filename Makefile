@@ -27,7 +27,8 @@ check-unit check-system check-kubelet: setup
 	tools/check/all $(@:check-%=%)
 
 bench: all
-	bench/run
+	bench/run $(BUILD)
+	bench/oci/run $(BUILD)
 
 install: all
 	meson install -C $(BUILD)
