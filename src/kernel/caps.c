@@ -97,3 +97,12 @@ int caps_set(const struct caps *c, struct err *e)
 				       cap_name(bit) ? cap_name(bit) : "a capability");
 	return 0;
 }
+
+uint64_t caps_all(void)
+{
+	uint64_t all = 0;
+
+	for (int bit = 0; bit < 64 && prctl(PR_CAPBSET_READ, bit, 0, 0, 0) >= 0; bit++)
+		all |= UINT64_C(1) << bit;
+	return all;
+}

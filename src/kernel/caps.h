@@ -15,6 +15,8 @@ const char *cap_name(int bit);
 uint64_t caps_by_names(char *const *names, const char **unknown);
 /* Our own bounding set: nobody can give more. */
 int caps_own_bounding(int proc_fd, uint64_t *out, struct err *e);
+/* All that the kernel knows: a process that enters a user namespace has them there. */
+uint64_t caps_all(void);
 
 /* For the child, in this order around its change of user. `own` is caps_own_bounding()'s answer. */
 int caps_drop_bounding(uint64_t own, uint64_t keep, struct err *e);

@@ -20,9 +20,11 @@ pid_t clone_run(const struct clone_spec *s, void (*fn)(void *), void *arg, int *
 	struct clone_args args = {
 		.flags = s->namespaces | CLONE_PIDFD | CLONE_CLEAR_SIGHAND |
 			 (s->flags & CLONE_SHARE ? CLONE_VM | CLONE_VFORK : 0) |
+			 (s->flags & CLONE_SIBLING ? CLONE_PARENT : 0) | (s->pid_at ? CLONE_PARENT_SETTID : 0) |
 			 (s->cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
 		.pidfd = (uint64_t)(uintptr_t)&fd,
-		.exit_signal = SIGCHLD,
+		.parent_tid = (uint64_t)(uintptr_t)s->pid_at,
+		.exit_signal = s->flags & CLONE_SIBLING ? 0 : SIGCHLD,
 		.stack = (uint64_t)(uintptr_t)s->stack,
 		.stack_size = s->stack_bytes,
 		.cgroup = s->cgroup_fd >= 0 ? (uint64_t)s->cgroup_fd : 0,

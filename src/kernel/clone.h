@@ -9,6 +9,7 @@
 
 enum {
 	CLONE_SHARE = BIT(0),   /* CLONE_VM|CLONE_VFORK: the caller waits until the child execs or ends */
+	CLONE_SIBLING = BIT(1), /* CLONE_PARENT: the caller's parent reaps it */
 };
 struct clone_spec {
 	uint64_t namespaces;    /* CLONE_NEW* */
@@ -16,6 +17,7 @@ struct clone_spec {
 	char *stack;
 	size_t stack_bytes;
 	unsigned flags;
+	pid_t *pid_at;          /* NULL; or gets its pid before it runs */
 };
 /* The child starts with default signal handlers and every signal blocked. Returns its pid. `fn` must
  * not return. */

@@ -154,6 +154,16 @@ int mount_set_propagation(int fd, unsigned long propagation, bool tree, struct e
 	return propagation ? change(fd, &attr, tree, e) : 0;
 }
 
+int mount_idmap(int fd, int userns_fd, bool tree, struct err *e)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns_fd };
+
+	if (mount_setattr(fd, "", AT_EMPTY_PATH | (tree ? AT_RECURSIVE : 0), &attr, sizeof(attr)) == 0)
+		return 0;
+	return errno == EINVAL ? err_set(e, ERR_INVALID, "idmap a mount: its file system does not support that, or it "
+					 "is idmapped already") : err_sys(e, errno, "idmap a mount");
+}
+
 int mount_move_onto(int fd, int at, const char *name, struct err *e)
 {
 	if (move_mount(fd, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)

@@ -33,6 +33,9 @@ int mount_clone(int dirfd, const char *path, bool tree, struct err *e);
 /* Changes a mount, or the tree below it. */
 int mount_change(int fd, uint64_t set, uint64_t clear, bool tree, struct err *e);
 int mount_set_propagation(int fd, unsigned long propagation, bool tree, struct err *e);
+/* A file's owner N is seen as whom the user namespace maps N to. For a detached mount that is not idmapped yet; by the
+ * owner of the file system (the host's root). ERR_INVALID: this file system cannot (EINVAL). */
+int mount_idmap(int fd, int userns_fd, bool tree, struct err *e);
 /* Puts the detached mount onto what `at` is open on; mount(2) onto it. `name` is for the error. */
 int mount_move_onto(int fd, int at, const char *name, struct err *e);
 struct mount_new {

@@ -59,7 +59,16 @@ enum { SETUP_LEAN = BIT(0), SETUP_IN_UNIFIED = BIT(1) }; /* TAG_FLAGS of SETUP *
 static void setup_write(struct call *c, struct ask *q, const struct monitor_program *p,
 			const struct monitor_pod_spec *s, int listen_fd, bool in_unified)
 {
-	ask_begin(c, q, MONITOR_OP_SETUP, sizeof(*p->cgroups) + sysctls_bytes(s->sysctls, s->nsysctls));
+	const struct idmaps *maps = &s->idmaps;
+
+	ask_begin(c, q, MONITOR_OP_SETUP, sizeof(*p->cgroups) + sysctls_bytes(s->sysctls, s->nsysctls) +
+		  (maps->nuids + maps->ngids) * sizeof(struct idmap));
+	if (maps->nuids || maps->ngids) {
+		message_add_bytes(&q->w, TAG_UID_MAP,
+				  (struct str){ (const char *)maps->uids, maps->nuids * sizeof(struct idmap) });
+		message_add_bytes(&q->w, TAG_GID_MAP,
+				  (struct str){ (const char *)maps->gids, maps->ngids * sizeof(struct idmap) });
+	}
 	message_add_text(&q->w, TAG_POD_ID, s->pod_id);
 	message_add_number(&q->w, TAG_FLAGS, (p->lean_mount_ns_fd >= 0 ? SETUP_LEAN : 0u) |
 						     (in_unified ? SETUP_IN_UNIFIED : 0u));
@@ -108,6 +117,7 @@ static int started_read(struct answer *a, const struct proc *proc, struct monito
 		.ipcns_fd = answer_take_fd(a, TAG_IPC_FD),
 		.utsns_fd = answer_take_fd(a, TAG_UTS_FD),
 		.pidns_fd = answer_take_fd(a, TAG_PIDNS_FD),
+		.userns_fd = answer_take_fd(a, TAG_USERNS_FD),
 		.init_pid = (pid_t)message_number(&a->m, TAG_INIT_PID, 0),
 	};
 	return 0;

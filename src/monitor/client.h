@@ -11,6 +11,7 @@
 #include "base/call.h"
 #include "base/proc.h"
 #include "base/str.h"
+#include "kernel/userns.h"
 
 struct cgroup_layout;              /* kernel/cgroup.h */
 
@@ -29,7 +30,8 @@ void monitor_program_close(struct monitor_program *p);
 
 /* The namespaces that the pod shares; each is made by knarr-pod and held by it. */
 enum monitor_ns { MONITOR_NS_NET = BIT(0), MONITOR_NS_IPC = BIT(1), MONITOR_NS_UTS = BIT(2),
-		  MONITOR_NS_PID = BIT(3) /* one for all containers: with a tiny init */ };
+		  MONITOR_NS_PID = BIT(3) /* one for all containers: with a tiny init */,
+		  MONITOR_NS_USER = BIT(4) /* the others are owned by it; knarr-pod itself stays out */ };
 
 struct monitor_sysctl {
 	const char *key, *value;   /* "net.ipv4.ip_forward" or with slashes */
@@ -40,6 +42,7 @@ struct monitor_pod_spec {
 	int run_dirfd;             /* /run/knarr/pods/ID : socket "monitor.sock" */
 	int state_dirfd;           /* /var/lib/knarr/pods/ID : exit files "exit-CONTAINER" */
 	unsigned namespaces;       /* those to make; the others are the host's */
+	struct idmaps idmaps;      /* MONITOR_NS_USER: of its ids; 0 is mapped. ERR_INVALID, ERR_DENIED name the map */
 	const char *hostname;      /* "" : leave */
 	const struct monitor_sysctl *sysctls; /* ERR_INVALID for one of a namespace the pod does not own */
 	size_t nsysctls;
@@ -62,10 +65,14 @@ struct monitor {                   /* what knarrd remembers of a running monitor
  *
  * In a config.json the pod's namespaces are named by path /proc/MONITOR_PID/ns/{net,ipc,uts} (and
  * /proc/INIT_PID/ns/pid): any OCI runtime can follow these; knarr-pod, which lives in them, takes
- * its own fds. */
+ * its own fds. The user namespace is named /proc/MONITOR_PID/fd/MONITOR_USERNS_FD in every container of
+ * such a pod (knarr-pod keeps it there: in it, it would lose its rights), with the pod's uidMappings and
+ * gidMappings beside it in config.json. root_fd and mount_fds may be idmapped mounts (mount_idmap() with
+ * userns_fd); in one that is not, the host's ids are "nobody". */
+enum { MONITOR_USERNS_FD = 200 };
 struct monitor_started {
 	struct monitor monitor;
-	int pidfd, netns_fd, ipcns_fd, utsns_fd, pidns_fd;
+	int pidfd, netns_fd, ipcns_fd, utsns_fd, pidns_fd, userns_fd;
 	pid_t init_pid;            /* the tiny init of the pod's PID namespace; 0: none */
 };
 int monitor_start(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,

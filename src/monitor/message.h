@@ -90,10 +90,12 @@ enum message_tag {
 	TAG_NET_FD, TAG_IPC_FD, TAG_UTS_FD, TAG_PIDNS_FD,
 	TAG_CONFIG_FD, TAG_ROOT_FD, TAG_MOUNT_FD, TAG_LOG_FD,
 	TAG_OUTPUT_FD, TAG_ERROUT_FD,
+	TAG_USERNS_FD,
 
 	TAG_OUTPUT = MESSAGE_BYTES + 1,
 	TAG_ERROUT,
 	TAG_CGROUP_LAYOUT,                 /* struct cgroup_layout, as knarrd has it in memory */
+	TAG_UID_MAP, TAG_GID_MAP,          /* struct idmap, one after the other */
 };
 
 /* --- reading --------------------------------------------------------------------------------------- */

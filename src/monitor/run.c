@@ -40,7 +40,7 @@ static int ns_kind(const char *type)
 		const char *type;
 		int kind;
 	} all[] = { { "network", CLONE_NEWNET }, { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS },
-		    { "pid", CLONE_NEWPID } };
+		    { "pid", CLONE_NEWPID }, { "user", CLONE_NEWUSER } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		if (streq(all[i].type, type))
@@ -68,10 +68,12 @@ static size_t pod_namespaces(const struct pod *p, const struct oci_config *confi
 
 		if (str_is_empty(ns->path) || !kind || n == NS_MAX)
 			continue;
-		if (kind != CLONE_NEWPID)
-			out[n++] = (struct container_ns){ kind, CONTAINER_NS_MINE };
-		else if (is_namespace(p->pod_pidns, ns->path))
-			out[n++] = (struct container_ns){ kind, p->pod_pidns };
+		if (kind == CLONE_NEWUSER && is_namespace(p->pod_userns, ns->path))
+			out[n++] = (struct container_ns){ kind, p->pod_userns, p->maps };
+		else if (kind == CLONE_NEWPID && is_namespace(p->pod_pidns, ns->path))
+			out[n++] = (struct container_ns){ kind, p->pod_pidns, { 0 } };
+		else if (kind != CLONE_NEWPID && kind != CLONE_NEWUSER)
+			out[n++] = (struct container_ns){ kind, CONTAINER_NS_MINE, { 0 } };
 	}
 	return n;
 }

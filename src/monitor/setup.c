@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -118,14 +119,65 @@ static int loopback_up(struct err *e)
 	return 0;
 }
 
-static int namespaces_make(struct pod *p, const char *hostname, struct err *e)
+/* A copy that lives as long as we do. */
+static int map_take(const struct message *m, unsigned tag, const struct idmap **map, size_t *n, struct err *e)
 {
+	struct str bytes = message_bytes(m, tag);
+	struct idmap *mine;
+
+	if (!bytes.len || bytes.len % sizeof(*mine) || bytes.len > IDMAP_MAX * sizeof(*mine))
+		return err_set(e, ERR_INVALID, "SETUP with a map of ids of %zu bytes", bytes.len);
+	mine = mmap(NULL, bytes.len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mine == MAP_FAILED)
+		return err_sys(e, errno, "map a page for ids");
+	memcpy(mine, bytes.p, bytes.len);
+	*map = mine;
+	*n = bytes.len / sizeof(*mine);
+	return 0;
+}
+
+/* The pod's user namespace, and those that it owns. We enter the latter only: in it we would lose our rights. */
+static int userns_of_pod(struct pod *p, const struct message *m, int flags, struct err *e)
+{
+	struct userns_part parts[] = { { CLONE_NEWNET, -1 }, { CLONE_NEWIPC, -1 }, { CLONE_NEWUTS, -1 } };
+	auto_fd int user = -1;
+	size_t n = 0;
+	int rc = 0;
+
+	if (map_take(m, TAG_UID_MAP, &p->maps.uids, &p->maps.nuids, e) < 0 ||
+	    map_take(m, TAG_GID_MAP, &p->maps.gids, &p->maps.ngids, e) < 0)
+		return -1;
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+		if (flags & parts[i].kind)
+			parts[n++] = parts[i];
+	if (userns_make(p->runtime.proc_fd, &p->maps, parts, n, &user, e) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		if (rc == 0 && setns(parts[i].fd, parts[i].kind) < 0)
+			rc = err_sys(e, errno, "join the namespaces");
+		fd_close(&parts[i].fd);
+	}
+	if (rc < 0)
+		return -1;
+	if (fcntl(MONITOR_USERNS_FD, F_GETFD) >= 0 || dup3(user, MONITOR_USERNS_FD, O_CLOEXEC) < 0)
+		return err_set(e, ERR_INTERNAL, "fd %d is not free", MONITOR_USERNS_FD);
+	p->pod_userns = MONITOR_USERNS_FD;
+	return 0;
+}
+
+static int namespaces_make(struct pod *p, const struct message *m, struct err *e)
+{
+	const char *hostname = message_text(m, TAG_HOSTNAME, "");
 	int flags = (p->namespaces & MONITOR_NS_NET ? CLONE_NEWNET : 0) |
 		    (p->namespaces & MONITOR_NS_IPC ? CLONE_NEWIPC : 0) |
 		    (p->namespaces & MONITOR_NS_UTS ? CLONE_NEWUTS : 0);
 
-	if (flags && unshare(flags) < 0)
+	if (p->namespaces & MONITOR_NS_USER) {
+		if (userns_of_pod(p, m, flags, e) < 0)
+			return err_in(e, "pod %s", p->id);
+	} else if (flags && unshare(flags) < 0) {
 		return err_sys(e, errno, "make the namespaces of pod %s (unshare)", p->id);
+	}
 	if (p->namespaces & MONITOR_NS_UTS && *hostname && sethostname(hostname, strlen(hostname)) < 0)
 		return err_sys(e, errno, "sethostname \"%s\"", hostname);
 	if (p->namespaces & MONITOR_NS_NET && loopback_up(e) < 0)
@@ -207,6 +259,8 @@ static int answer_namespaces(struct pod *p, struct request *r, struct err *e)
 	}
 	if (p->pod_pidns >= 0)
 		answer_fd(r, TAG_PIDNS_FD, p->pod_pidns);
+	if (p->pod_userns >= 0)
+		answer_fd(r, TAG_USERNS_FD, p->pod_userns);
 	message_add_number(&r->answer, TAG_PID, (uint64_t)getpid());
 	message_add_number(&r->answer, TAG_INIT_PID, (uint64_t)p->init_pid);
 	message_add_number(&r->answer, TAG_PROTOCOL_MOST, MESSAGE_VERSION);
@@ -232,7 +286,7 @@ static int setup_steps(struct pod *p, struct request *r, struct err *e)
 		return -1;
 	if (message_number(&r->m, TAG_OOM_SCORE_ADJ, 0))
 		oom_score_set((int64_t)message_number(&r->m, TAG_OOM_SCORE_ADJ, 0));
-	if (namespaces_make(p, message_text(&r->m, TAG_HOSTNAME, ""), e) < 0 ||
+	if (namespaces_make(p, &r->m, e) < 0 ||
 	    setup_sysctls(p, &r->m, e) < 0)
 		return -1;
 	if (p->namespaces & MONITOR_NS_PID && init_start(p, e) < 0)

@@ -199,6 +199,8 @@ struct pod {
 	pid_t init_pid;                 /* 0: none */
 	bool traced;                    /* a container that was started here may trace (CAP_SYS_PTRACE) */
 	int pod_pidns;                  /* the shared PID namespace; -1: none */
+	int pod_userns;                 /* MONITOR_USERNS_FD; -1: none */
+	struct idmaps maps;             /* its */
 	struct runtime runtime;         /* with the cgroup hierarchies */
 	char *scratch;                  /* SCRATCH_BYTES, for what is read from pipes */
 	char *packet;                   /* MESSAGE_MAX, the request being served */

@@ -260,6 +260,7 @@ static int born_act(void *ctx, struct err *e)
 	fd_close(&s.ipcns_fd);
 	fd_close(&s.utsns_fd);
 	fd_close(&s.pidns_fd);
+	fd_close(&s.userns_fd);
 	return 0;
 }
 

@@ -54,7 +54,9 @@ static int container(struct child *c, struct err *e)
 {
 	int pid = 0;
 
-	if (child_early(c, e) < 0)
+	if (!c->plan->staged && child_early(c, e) < 0)
+		return -1;
+	if (child_session(c, e) < 0 || (!c->plan->staged && child_join(c, e) < 0))
 		return -1;
 	if (c->plan->new_cgroup_ns && unshare(CLONE_NEWCGROUP) < 0)
 		return err_sys(e, errno, "make a cgroup namespace");
@@ -70,7 +72,7 @@ static int container(struct child *c, struct err *e)
 	return child_finish(c, e);
 }
 
-void child_container(void *child)
+static void second_stage(void *child)
 {
 	struct child *c = child;
 
@@ -78,11 +80,22 @@ void child_container(void *child)
 	fail(c);
 }
 
+void child_container(void *child)
+{
+	struct child *c = child;
+
+	if (!c->plan->staged)
+		second_stage(c);
+	(void)child_stage(c, second_stage, c->e); /* so does this */
+	fail(c);
+}
+
 void child_exec(void *child)
 {
 	struct child *c = child;
 
-	if (child_early(c, c->e) == 0 && (!c->process->terminal || child_exec_terminal(c, c->e) == 0))
+	if (child_early(c, c->e) == 0 && child_session(c, c->e) == 0 && child_join(c, c->e) == 0 &&
+	    (!c->process->terminal || child_exec_terminal(c, c->e) == 0))
 		(void)child_finish(c, c->e); /* returns only with an error */
 	fail(c);
 }

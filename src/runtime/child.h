@@ -25,6 +25,7 @@ struct child {
 	int rootfd;
 	int old_root_fd;                /* -1, unless rootfsPropagation is shared */
 	int host_pid;                   /* for the hooks' state */
+	pid_t *second;                  /* a plan in stages: the container's process; on shared memory */
 	pid_t *guard;                   /* a guarded exec: the joining process, which comes last; on shared memory.
 					 * NULL: this one joins the pid namespace at its birth */
 	struct listener_page *listener; /* of a filter that notifies an agent; NULL */
@@ -46,8 +47,12 @@ void child_exec(void *child);
 /* child_mounts.c: everything of the file system up to and with pivot_root. */
 int child_mounts(struct child *c, struct err *e);
 int child_pivot(struct child *c, struct err *e);
+/* child_stage.c: the first of two stages; makes the second, which runs `next`, and ends; -1: it failed. */
+int child_stage(struct child *c, void (*next)(void *), struct err *e);
 /* child_process.c: from the finished surroundings to exec; returns only with an error. */
-int child_early(struct child *c, struct err *e);
+int child_early(struct child *c, struct err *e);        /* still with the caller's rights */
+int child_session(struct child *c, struct err *e);
+int child_join(struct child *c, struct err *e);
 int child_terminal(struct child *c, int devpts_fd, struct err *e);
 int child_exec_terminal(struct child *c, struct err *e);
 int child_finish(struct child *c, struct err *e);

@@ -523,6 +523,9 @@ static int attach_root(struct child *c, struct err *e)
 		if (c->rootfd < 0)
 			return err_in(e, "root.path");
 	}
+	if (p->root_cloned && p->propagation != MS_SHARED &&
+	    mount_set_propagation(c->rootfd, p->propagation, true, e) < 0)
+		return -1;
 	/* pivot_root refuses a parent that is shared. */
 	if (!(c->rt->flags & RUNTIME_LEAN) && mount(NULL, "/", NULL, MS_PRIVATE, NULL) < 0)
 		return err_sys(e, errno, "make / private");

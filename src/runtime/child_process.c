@@ -66,8 +66,21 @@ static int set_affinity(const struct child *c, const struct plan_bits *cpus, con
 	return 0;
 }
 
+/* Whoever opens its stdout anew by /proc/self/fd/1 (a log that links to /dev/stdout) must own the pipe. */
+static void give_pipes(const struct plan_process *p)
+{
+	for (int i = 0; i < 3; i++) {
+		struct stat st;
+
+		if (p->pipes_uid >= 0 && p->std[i] >= 0 && fstat(p->std[i], &st) == 0 && S_ISFIFO(st.st_mode) &&
+		    st.st_uid != (uid_t)p->pipes_uid)
+			(void)fchown(p->std[i], (uid_t)p->pipes_uid, (gid_t)-1); /* somebody else's it may stay */
+	}
+}
+
 int child_early(struct child *c, struct err *e)
 {
+	(void)umask(0);
 	if (set_affinity(c, &c->process->cpus_initial, "initial", e) < 0)
 		return -1;
 	if (c->cgroup && cgroup_join_self(&c->rt->cgroups, c->cgroup, c->exec_cgroup,
@@ -78,20 +91,30 @@ int child_early(struct child *c, struct err *e)
 	/* What the joining process must not have: it could name another pid there. */
 	if (c->guard && madvise(c->guard, sizeof(*c->guard), MADV_DONTFORK) < 0)
 		return err_sys(e, errno, "keep a page");
+	give_pipes(c->process);
+	return 0;
+}
+
+int child_session(struct child *c, struct err *e)
+{
 	if (!c->guard && !(c->process->flags & CONTAINER_NO_SESSION) && setsid() < 0)
 		return err_sys(e, errno, "setsid");
 	if (!(c->process->flags & CONTAINER_NO_KEYRING) &&
 	    syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EDQUOT &&
 	    errno != EPERM)
 		return err_sys(e, errno, "make a session keyring");
+	return 0;
+}
+
+int child_join(struct child *c, struct err *e)
+{
 	for (size_t i = 0; i < c->njoins; i++)
 		if (setns(c->joins[i].fd, c->joins[i].kind) < 0)
 			return err_sys(e, errno, "join a namespace (setns, kind %#x)", (unsigned)c->joins[i].kind);
 	if (c->join_pidfd >= 0 && setns(c->join_pidfd, c->join_flags) < 0)
 		return errno == ESRCH ? err_set(e, ERR_STATE, "the container has ended") :
 		       err_sys(e, errno, "join the container's namespaces (setns)");
-	(void)umask(0);
-	return 0;
+	return c->join_flags & CLONE_NEWUSER ? userns_become_root(e) : 0;
 }
 
 /* --- terminal ------------------------------------------------------------------------------------- */
@@ -302,7 +325,7 @@ static int set_user(const struct plan_process *p, struct err *e)
 	if (changes && caps_keep_over_setuid(e) < 0)
 		return -1;
 	/* By number, on the system call: glibc's wrappers would tell other threads. */
-	if (syscall(SYS_setgroups, p->ngids, p->gids) < 0)
+	if (syscall(SYS_setgroups, p->ngids, p->gids) < 0 && (errno != EPERM || p->ngids))
 		return err_sys(e, errno, "set %zu supplementary groups", p->ngids);
 	if (syscall(SYS_setresgid, p->gid, p->gid, p->gid) < 0)
 		return err_sys(e, errno, "become group %u", p->gid);

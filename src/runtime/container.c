@@ -31,6 +31,7 @@ struct launch {
 	const char *unified;    /* the v2 cgroup to be cloned into; NULL */
 	bool waits;             /* the child talks to us before it execs: memory of its own */
 	const struct oci_state *state; /* for a seccomp agent; pid 0: the process itself is the container's first */
+	bool staged;            /* it makes the container's process, and ends */
 	bool guarded;           /* it joins the pid namespace as its last act, as another process */
 	int sync_fd;            /* our end */
 	int console_sock;       /* our end */
@@ -241,15 +242,46 @@ static int await_exec(struct launch *l, struct err *e)
 	return hear(l, &stage, e);
 }
 
+/* The process that was cloned has gone, and left another one, a child of ours too, in its place. */
+static int take_over(struct container_process *p, pid_t pid, struct err *e)
+{
+	int fd;
+
+	reap(p);
+	fd_close(&p->pidfd);
+	if (pid <= 0)
+		return err_set(e, ERR_INTERNAL, "the container's process was killed while it was set up (out of "
+			       "memory?)");
+	fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (fd < 0)
+		return err_sys(e, errno, "open the container's process");
+	p->pid = pid;
+	p->pidfd = fd;
+	return 0;
+}
+
+/* What the first stage has made counts from here on; if that has failed, there is nothing to follow. */
+static int follow(struct launch *l, struct container_process *p, struct err *e)
+{
+	return l->staged && *l->child->second > 0 ? take_over(p, *l->child->second, e) : 0;
+}
+
 /* Goes along with the child until it execs, or (CONTAINER_WAIT) stands ready to. */
 static int accompany(struct launch *l, const struct container_spec *s, struct container_process *p,
 		     struct err *e)
 {
 	const struct oci_hooks *hooks = s->config->hooks;
 	enum child_stage stage;
+	struct err lost;
+	int heard;
 
 	fd_close(&l->child->sync_fd);
-	if (hear(l, &stage, e) < 0)
+	heard = hear(l, &stage, e);
+	if (follow(l, p, &lost) < 0 && heard == 0) {
+		*e = lost;
+		return -1;
+	}
+	if (heard < 0)
 		return -1;
 	if (hooks && (run_hooks(s, &hooks->prestart, p->pid, e) < 0 ||
 		      run_hooks(s, &hooks->create_runtime, p->pid, e) < 0))
@@ -275,25 +307,6 @@ static int accompany_exec(struct launch *l, struct container_process *p, struct 
 	return hear_listener(l, p, e) < 0 ? -1 : await_exec(l, e);
 }
 
-/* The process that was cloned has gone, and left another one, a child of ours too, in its place. */
-static int take_over(struct launch *l, struct container_process *p, struct err *e)
-{
-	pid_t pid = *l->child->guard;
-	int fd;
-
-	reap(p);
-	fd_close(&p->pidfd);
-	if (pid <= 0)
-		return err_set(e, ERR_INTERNAL, "the container's process was killed while it was set up (out of "
-			       "memory?)");
-	fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (fd < 0)
-		return err_sys(e, errno, "open the container's process");
-	p->pid = pid;
-	p->pidfd = fd;
-	return 0;
-}
-
 /* Until the last of its socket is closed: by the exec, or by its end. */
 static int accompany_guarded(struct launch *l, struct container_process *p, struct err *e)
 {
@@ -307,7 +320,7 @@ static int accompany_guarded(struct launch *l, struct container_process *p, stru
 	do {
 		n = recv(l->sync_fd, &m, sizeof(m), 0);
 	} while (n < 0 && errno == EINTR);
-	if (take_over(l, p, &lost) < 0 && n == 0) {
+	if (take_over(p, *l->child->guard, &lost) < 0 && n == 0) {
 		*e = lost;
 		return -1;
 	}
@@ -371,6 +384,10 @@ static int launch_it(struct launch *l, const struct container_spec *s, struct co
 		return -1;
 	}
 	fd_close(&l->child->console_sock);
+	if (!l->waits && l->staged && follow(l, p, e) < 0 && said.kind == ERR_NONE)
+		said = *e;
+	if (!l->waits && l->staged && said.kind == ERR_NONE && *l->child->second <= 0)
+		(void)err_set(&said, ERR_INTERNAL, "the container's process was killed while it was set up (out of memory?)");
 	if (l->waits) {
 		int rc = accompany_any(l, s, p, &said);
 
@@ -413,6 +430,27 @@ static int make_cgroup(struct arena *a, const struct runtime *rt, const struct c
 	return r ? resources_set(&rt->cgroups, s->cgroup, &plan, e) : 0;
 }
 
+/* Only who shares its memory with nobody may change its time namespace. */
+static bool has_time_ns(const struct plan *plan)
+{
+	bool joins = plan->new_time_ns;
+
+	for (size_t i = 0; i < plan->njoins; i++)
+		joins |= plan->joins[i].kind == CLONE_TIME;
+	return joins;
+}
+
+/* Where a child of the child's is told of, in memory that stays shared. */
+static int page_map(pid_t **out, struct err *e)
+{
+	void *page = mmap(NULL, sizeof(pid_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED)
+		return err_sys(e, errno, "map a page");
+	*out = page;
+	return 0;
+}
+
 static int create(struct runtime *rt, const struct container_spec *s, const struct plan *plan,
 		  struct container_process *p, struct err *e)
 {
@@ -426,11 +464,20 @@ static int create(struct runtime *rt, const struct container_spec *s, const stru
 		.status = (char *)oci_status_name(OCI_CREATING), .annotations = s->config->annotations,
 	};
 	struct launch l = {
-		.rt = rt, .child = &child, .body = child_container, .state = &state, .namespaces = plan->clone_flags,
-		.pid_ns_fd = plan->pid_ns_fd, .unified = s->cgroup, .waits = must_wait(s),
+		.rt = rt, .child = &child, .body = child_container, .state = &state,
+		.namespaces = plan->staged ? 0 : plan->clone_flags,
+		.pid_ns_fd = plan->pid_ns_fd, .unified = s->cgroup, .waits = must_wait(s) || has_time_ns(plan),
+		.staged = plan->staged,
 	};
+	int rc;
 
-	return launch(&l, s, p, e);
+	if (!plan->staged)
+		return launch(&l, s, p, e);
+	if (page_map(&child.second, e) < 0)
+		return -1;
+	rc = launch(&l, s, p, e);
+	(void)munmap(child.second, sizeof(pid_t)); /* ours since a moment */
+	return rc;
 }
 
 int container_create(struct runtime *rt, struct arena *a, const struct container_spec *s,
@@ -531,24 +578,22 @@ bool container_may_trace(const struct oci_config *config)
 static int launch_guarded(struct launch *l, struct arena *a, const struct exec_spec *s, struct container_process *p,
 			  struct err *e)
 {
-	void *page = mmap(NULL, sizeof(pid_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int rc;
 
-	if (page == MAP_FAILED)
-		return err_sys(e, errno, "map a page");
-	l->child->guard = page;
+	if (page_map(&l->child->guard, e) < 0)
+		return -1;
 	l->child->join_flags |= CLONE_NEWPID;
 	l->pid_ns_fd = -1;
 	l->waits = l->guarded = true;
 	rc = launch_beside(l, a, s, p, e);
-	(void)munmap(page, sizeof(pid_t)); /* ours since a moment */
+	(void)munmap(l->child->guard, sizeof(pid_t)); /* ours since a moment */
 	return rc;
 }
 
 int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *s,
 		   struct container_process *out, struct err *e)
 {
-	bool traced = s->flags & CONTAINER_TRACED || container_may_trace(s->config);
+	bool traced = s->flags & CONTAINER_TRACED || container_may_trace(s->config), apart = false;
 	struct container_process p = { .pidfd = -1, .console_fd = -1, .start_fd = -1 };
 	const struct oci_linux *l = s->config->on_linux;
 	struct plan_process process;
@@ -582,6 +627,14 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	OCI_EACH(oci_namespace, ns, l->namespaces) {
 		int kind = plan_namespace_kind(ns->type);
 
+		if (kind == CLONE_NEWUSER) {
+			struct idmaps maps;
+
+			plan_idmaps(a, &l->uid_mappings, &l->gid_mappings, &maps);
+			plan_in_userns(&maps, &process);
+		}
+		/* What only its owner's rights may join, and what nobody may who shares its memory. */
+		apart |= kind == CLONE_TIME || (kind == CLONE_NEWUSER && geteuid() != 0);
 		if (kind == CLONE_NEWPID)
 			go.pid_ns_fd = s->pidfd;
 		else
@@ -590,7 +643,7 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	/* A process that joins a frozen v1 cgroup would stop there for good, and we with it. */
 	if (s->cgroup && cgroup_is_frozen(&rt->cgroups, s->cgroup))
 		return err_set(e, ERR_STATE, "container %s is paused", s->id);
-	if ((go.pid_ns_fd >= 0 && traced ? launch_guarded : launch_beside)(&go, a, s, &p, e) < 0)
+	if ((apart || (go.pid_ns_fd >= 0 && traced) ? launch_guarded : launch_beside)(&go, a, s, &p, e) < 0)
 		return -1;
 	*out = p;
 	return 0;

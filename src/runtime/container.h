@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "kernel/cgroup.h"
+#include "kernel/userns.h"
 #include "spec/oci_config.h"
 
 #include <sys/types.h>
@@ -57,6 +58,7 @@ enum { CONTAINER_NS_MINE = -2 };
 struct container_ns {           /* overrules the path of config.linux.namespaces of that kind */
 	int kind;               /* CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWPID… */
 	int fd;                 /* the namespace; CONTAINER_NS_MINE: the caller is in it already */
+	struct idmaps maps;     /* a user namespace's: what config.json says where it has none */
 };
 struct container_mount_fd {     /* the source of config.mounts[index]: a detached open_tree clone, which is */
 	uint32_t index;         /* moved into place; its peer group is kept, the mount's options are applied */

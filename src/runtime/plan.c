@@ -22,7 +22,7 @@ int plan_namespace_kind(const char *type)
 	} known[] = {
 		{ "pid", CLONE_NEWPID }, { "network", CLONE_NEWNET }, { "mount", CLONE_NEWNS },
 		{ "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS }, { "user", CLONE_NEWUSER },
-		{ "cgroup", CLONE_NEWCGROUP }, { "time", 0x80 /* CLONE_NEWTIME */ },
+		{ "cgroup", CLONE_NEWCGROUP }, { "time", CLONE_TIME },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
@@ -51,9 +51,15 @@ static int open_namespace(struct plan *p, const char *path, int kind, int *out, 
 		fd_close(&fd);
 		return err_set(e, ERR_INVALID, "linux.namespaces: %s is not a namespace of the wanted kind", path);
 	}
-	p->opened[p->nopened++] = fd;
-	*out = fd;
+	*out = plan_keep(p, fd);
 	return 0;
+}
+
+int plan_keep(struct plan *p, int fd)
+{
+	BUG_ON(p->nopened == PLAN_OPENED_MAX);
+	p->opened[p->nopened++] = fd;
+	return fd;
 }
 
 static int plan_namespace(struct plan *p, const struct container_spec *s, const struct oci_namespace *ns,
@@ -62,9 +68,6 @@ static int plan_namespace(struct plan *p, const struct container_spec *s, const 
 	int kind = plan_namespace_kind(ns->type), fd = -1;
 	const struct container_ns *given = NULL;
 
-	if (kind == CLONE_NEWUSER || kind == 0x80)
-		return err_set(e, ERR_UNIMPLEMENTED, "linux.namespaces: %s namespaces are not supported by this version",
-			       ns->type);
 	p->has_cgroup_ns |= kind == CLONE_NEWCGROUP;
 	for (size_t i = 0; i < s->nns; i++)
 		if (s->ns[i].kind == kind)
@@ -74,7 +77,9 @@ static int plan_namespace(struct plan *p, const struct container_spec *s, const 
 	if (!given && str_is_empty(ns->path)) {
 		if (kind == CLONE_NEWCGROUP)
 			p->new_cgroup_ns = true; /* after the cgroups are joined, to have them as its root */
-		else
+		else if (kind == CLONE_TIME)
+			p->new_time_ns = true; /* its offsets are written before anyone is in it */
+		else if (kind != CLONE_NEWUSER)
 			p->clone_flags |= (unsigned)kind;
 		p->new_net_ns |= kind == CLONE_NEWNET;
 		return 0;
@@ -85,20 +90,31 @@ static int plan_namespace(struct plan *p, const struct container_spec *s, const 
 		fd = given->fd;
 	else if (open_namespace(p, ns->path, kind, &fd, e) < 0)
 		return -1;
-	if (kind == CLONE_NEWPID)
+	if (kind == CLONE_NEWUSER)
+		p->userns_fd = fd;
+	else if (kind == CLONE_NEWPID)
 		p->pid_ns_fd = fd;
 	else
 		p->joins[p->njoins++] = (struct plan_join){ kind, fd };
 	return 0;
 }
 
-static int plan_namespaces(struct plan *p, const struct container_spec *s, struct err *e)
+static int plan_namespaces(struct arena *a, const struct runtime *rt, struct plan *p, const struct container_spec *s,
+			   struct err *e)
 {
 	OCI_EACH(oci_namespace, ns, s->config->on_linux->namespaces)
 		if (plan_namespace(p, s, ns, e) < 0)
 			return -1;
 	if (!(p->clone_flags & CLONE_NEWNS))
 		return err_set(e, ERR_INVALID, "linux.namespaces: a container needs a mount namespace of its own");
+	if (plan_userns(a, p, rt, s, e) < 0)
+		return -1;
+	plan_time(a, p, s->config->on_linux);
+	/* Who may join it depends on where one stands then: the first stage tries before and after. */
+	if (p->staged && p->pid_ns_fd >= 0) {
+		p->joins[p->njoins++] = (struct plan_join){ CLONE_NEWPID, p->pid_ns_fd };
+		p->pid_ns_fd = -1;
+	}
 	return 0;
 }
 
@@ -220,7 +236,7 @@ static void plan_devices(struct arena *a, struct plan *p, const struct oci_linux
 static int refuse_unsupported(const struct oci_linux *l, struct err *e)
 {
 	const char *what = l->intel_rdt ? "intelRdt" : l->net_devices && l->net_devices->count ? "netDevices" :
-			   l->time_offsets ? "timeOffsets" : NULL;
+			   NULL;
 
 	if (what)
 		return err_set(e, ERR_UNIMPLEMENTED, "linux.%s is not supported by this version", what);
@@ -233,7 +249,7 @@ static int plan_fill(struct arena *a, const struct runtime *rt, const struct con
 	const struct oci_config *c = s->config;
 	const struct oci_linux *l = c->on_linux;
 
-	if (refuse_unsupported(l, e) < 0 || plan_namespaces(p, s, e) < 0 || plan_mounts(a, p, s, e) < 0)
+	if (refuse_unsupported(l, e) < 0 || plan_namespaces(a, rt, p, s, e) < 0 || plan_mounts(a, p, s, e) < 0)
 		return -1;
 	plan_devices(a, p, l);
 	p->propagation = MS_SLAVE;
@@ -241,7 +257,7 @@ static int plan_fill(struct arena *a, const struct runtime *rt, const struct con
 	if (!str_is_empty(l->rootfs_propagation) &&
 	    mount_propagation_parse(l->rootfs_propagation, &p->propagation, &p->propagation_tree, e) < 0)
 		return err_in(e, "linux.rootfsPropagation");
-	if (s->root_fd < 0)
+	if (s->root_fd < 0 && !p->root_cloned)
 		p->root_path = c->root->path[0] == '/' ? c->root->path : path_join(a, s->bundle, c->root->path);
 	if (plan_process_make(a, rt, c->process, l, &p->process, e) < 0)
 		return -1;
@@ -251,6 +267,8 @@ static int plan_fill(struct arena *a, const struct runtime *rt, const struct con
 	p->process.preserve_fds = s->preserve_fds;
 	p->process.parent_death_signal = s->parent_death_signal;
 	p->process.flags = s->flags;
+	if (p->userns_fd >= 0)
+		plan_in_userns(&p->maps, &p->process);
 	return 0;
 }
 
@@ -265,7 +283,7 @@ int plan_make(struct arena *a, const struct runtime *rt, const struct container_
 	p = (struct plan){
 		.hostname = str_is_empty(c->hostname) ? NULL : c->hostname,
 		.domainname = str_is_empty(c->domainname) ? NULL : c->domainname,
-		.pid_ns_fd = -1, .root_fd = s->root_fd, .root_readonly = c->root->readonly,
+		.pid_ns_fd = -1, .userns_fd = -1, .root_fd = s->root_fd, .root_readonly = c->root->readonly,
 		.masked = c->on_linux->masked_paths, .readonly = c->on_linux->readonly_paths,
 		.sysctl = &c->on_linux->sysctl,
 	};

@@ -6,6 +6,7 @@
 #include "kernel/caps.h"
 #include "kernel/mount.h"
 #include "kernel/seccomp.h"
+#include "kernel/userns.h"
 #include "runtime/container.h"
 
 #include <sys/resource.h>
@@ -65,13 +66,14 @@ struct plan_process {
 	struct plan_bits cpus_initial, cpus_final; /* an exec's, before and after it joins its cgroup */
 	int parent_death_signal;
 	int std[3];
+	int64_t pipes_uid;              /* whom pipes on 0, 1, 2 are given to, as the host sees it; -1: leave */
 	unsigned preserve_fds, flags;
 };
 
 struct plan_join {
 	int kind, fd;
 };
-enum { PLAN_JOINS_MAX = 8 };
+enum { PLAN_JOINS_MAX = 8, PLAN_OPENED_MAX = 16, CLONE_TIME = 0x80 /* CLONE_NEWTIME, which old headers lack */ };
 
 struct plan {
 	const char *hostname, *domainname;
@@ -80,10 +82,18 @@ struct plan {
 	struct plan_join joins[PLAN_JOINS_MAX];
 	size_t njoins;
 	int pid_ns_fd;                  /* joined by the parent around the clone; -1: none */
-	int opened[PLAN_JOINS_MAX];     /* fds of ours, to close */
+	/* Where there is a user namespace (or a new time namespace) the process that is cloned first enters it,
+	 * and makes the container's process in turn: what that one makes belongs to the namespace then. */
+	bool staged;
+	int userns_fd;                  /* -1: the caller's */
+	struct idmaps maps;             /* the user namespace's, as far as they are known */
+	bool new_time_ns;
+	const char *time_offsets;       /* what goes into timens_offsets; NULL: nothing */
+	int opened[PLAN_OPENED_MAX];    /* fds of ours, to close */
 	size_t nopened;
 	const char *root_path;          /* NULL: root_fd */
 	int root_fd;
+	bool root_cloned;               /* root_fd is our clone of root.path */
 	bool root_readonly, make_dev;
 	unsigned long propagation;
 	bool propagation_tree;
@@ -105,6 +115,14 @@ int plan_process_make(struct arena *a, const struct runtime *rt, const struct oc
 int plan_seccomp(struct arena *a, const struct oci_seccomp *s, struct plan_process *out, struct err *e);
 int plan_scheduling(struct arena *a, const struct oci_process *p, const struct oci_linux *l, struct plan_process *out,
 		    struct err *e);
+/* plan_userns.c: namespaces that a first stage is needed for. */
+int plan_userns(struct arena *a, struct plan *p, const struct runtime *rt, const struct container_spec *s, struct err *e);
+void plan_time(struct arena *a, struct plan *p, const struct oci_linux *l);
+void plan_idmaps(struct arena *a, const struct json_vec *uids, const struct json_vec *gids, struct idmaps *out);
+/* An exec in a container with a user namespace, and what both have. */
+void plan_in_userns(const struct idmaps *maps, struct plan_process *p);
+/* An fd to be closed with the plan. */
+int plan_keep(struct plan *p, int fd);
 /* CLONE_NEWNET of "network"; 0: unknown. */
 int plan_namespace_kind(const char *type);
 

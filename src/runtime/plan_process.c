@@ -66,6 +66,16 @@ static void caps_of(const struct oci_capabilities *c, struct plan_process *out)
 	out->caps.ambient &= out->caps.permitted & out->caps.inheritable;
 }
 
+/* A process that enters a user namespace has all capabilities there. */
+static uint64_t bounding_of(const struct runtime *rt, const struct oci_linux *l)
+{
+	if (l)
+		OCI_EACH(oci_namespace, ns, l->namespaces)
+			if (streq(ns->type, "user"))
+				return caps_all();
+	return rt->own_bounding;
+}
+
 int plan_process_make(struct arena *a, const struct runtime *rt, const struct oci_process *p,
 		      const struct oci_linux *l, struct plan_process *out, struct err *e)
 {
@@ -75,8 +85,8 @@ int plan_process_make(struct arena *a, const struct runtime *rt, const struct oc
 		.gids = p->user.additional_gids.p, .ngids = p->user.additional_gids.count,
 		.no_new_privs = p->no_new_privileges, .terminal = p->terminal, .console_size = p->console_size,
 		.oom_score_adj = p->oom_score_adj, .apparmor = p->apparmor_profile, .selinux = p->selinux_label,
-		.io_priority = -1, .personality = -1, .std = { -1, -1, -1 },
-		.own_bounding = rt->own_bounding,
+		.io_priority = -1, .personality = -1, .std = { -1, -1, -1 }, .pipes_uid = p->user.uid,
+		.own_bounding = bounding_of(rt, l),
 	};
 	static char *const no_env[] = { NULL };
 

@@ -152,6 +152,76 @@ static int check_sysctls(const struct oci_config *c, struct err *e)
 	return 0;
 }
 
+enum { IDMAP_ENTRIES_MAX = 340 };       /* what the kernel takes */
+
+static bool overlap(uint32_t a, uint32_t a_size, uint32_t b, uint32_t b_size)
+{
+	return a < b ? b - a < a_size : a - b < b_size;
+}
+
+static int check_map(const struct json_vec *v, const char *field, struct err *e)
+{
+	if (v->count > IDMAP_ENTRIES_MAX)
+		return err_set(e, ERR_INVALID, "config.json: %s: %zu entries, the kernel takes %d", field, v->count,
+			       IDMAP_ENTRIES_MAX);
+	OCI_EACH(oci_idmap, m, *v) {
+		size_t at = (size_t)(m - (const struct oci_idmap *)v->p);
+
+		if (!m->size || m->container_id > UINT32_MAX - m->size || m->host_id > UINT32_MAX - m->size)
+			return err_set(e, ERR_INVALID, "config.json: %s[%zu].size: %u ids from %u on are no range of ids", field,
+				       at, m->size, MAX(m->container_id, m->host_id));
+		OCI_EACH(oci_idmap, other, *v)
+			if (other < m && (overlap(m->container_id, m->size, other->container_id, other->size) ||
+					  overlap(m->host_id, m->size, other->host_id, other->size)))
+				return err_set(e, ERR_INVALID, "config.json: %s[%zu] overlaps %s[%zu]", field, at, field,
+					       (size_t)(other - (const struct oci_idmap *)v->p));
+	}
+	return 0;
+}
+
+static int check_has_root(const struct json_vec *v, const char *field, struct err *e)
+{
+	OCI_EACH(oci_idmap, m, *v)
+		if (!m->container_id)
+			return 0;
+	return err_set(e, ERR_INVALID, "config.json: %s: the container's id 0 is not mapped", field);
+}
+
+static int check_idmaps(const struct oci_config *c, struct err *e)
+{
+	const struct oci_namespace *user = oci_namespace_find(c, "user");
+	const struct oci_linux *l = c->on_linux;
+	bool some = l->uid_mappings.count || l->gid_mappings.count;
+
+	if (some && !user)
+		return err_set(e, ERR_INVALID, "config.json: linux.uidMappings: there is no user namespace");
+	if (check_map(&l->uid_mappings, "linux.uidMappings", e) < 0 ||
+	    check_map(&l->gid_mappings, "linux.gidMappings", e) < 0)
+		return -1;
+	if (user && (some || str_is_empty(user->path)) &&
+	    (check_has_root(&l->uid_mappings, "linux.uidMappings", e) < 0 ||
+	     check_has_root(&l->gid_mappings, "linux.gidMappings", e) < 0))
+		return -1;
+	if (l->time_offsets && (!oci_namespace_find(c, "time") || !str_is_empty(oci_namespace_find(c, "time")->path)))
+		return err_set(e, ERR_INVALID, "config.json: linux.timeOffsets: there is no new time namespace");
+	return 0;
+}
+
+static int check_mounts(const struct oci_config *c, struct err *e)
+{
+	OCI_EACH(oci_mount, m, c->mounts) {
+		struct err wrong;
+
+		if (str_is_empty(m->destination))
+			return err_set(e, ERR_INVALID, "config.json: mounts.destination is empty");
+		if (check_map(&m->uid_mappings, "uidMappings", &wrong) < 0 ||
+		    check_map(&m->gid_mappings, "gidMappings", &wrong) < 0)
+			return err_set(e, ERR_INVALID, "config.json: mounts: %s: %s", m->destination,
+				       wrong.msg + strlen("config.json: "));
+	}
+	return 0;
+}
+
 static int check_linux(const struct oci_config *c, struct err *e)
 {
 	static const char *const propagation[] = {
@@ -171,9 +241,7 @@ static int check_linux(const struct oci_config *c, struct err *e)
 	for (char **p = l->readonly_paths; p && *p; p++)
 		if (**p != '/')
 			return bad(e, "linux.readonlyPaths", "must be absolute", *p);
-	if ((l->uid_mappings.count || l->gid_mappings.count) && !oci_namespace_find(c, "user"))
-		return err_set(e, ERR_INVALID, "config.json: linux.uidMappings: there is no user namespace");
-	return 0;
+	return check_idmaps(c, e);
 }
 
 static int check_hooks(const struct oci_hooks *h, struct err *e)
@@ -203,9 +271,8 @@ int oci_config_validate(const struct oci_config *c, struct err *e)
 		return err_set(e, ERR_INVALID, "config.json: process is missing");
 	if (oci_process_validate(c->process, e) < 0)
 		return -1;
-	OCI_EACH(oci_mount, m, c->mounts)
-		if (str_is_empty(m->destination))
-			return err_set(e, ERR_INVALID, "config.json: mounts.destination is empty");
+	if (check_mounts(c, e) < 0)
+		return -1;
 	if (c->hooks && check_hooks(c->hooks, e) < 0)
 		return -1;
 	if (!str_is_empty(c->hostname) && !oci_namespace_find(c, "uts"))

@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "kernel/cgroup.h"
+#include "kernel/mount.h"
 #include "monitor/ask.h"
 
 #include "test.h"
@@ -95,6 +96,8 @@ static struct world *world_new(void)
 	return w;
 }
 
+static const struct idmap uid_map = { 0, 300000, 65536 }, gid_map = { 0, 400000, 65536 };
+
 static void pod_start(struct world *w, unsigned namespaces)
 {
 	char cgroup[80];
@@ -104,6 +107,7 @@ static void pod_start(struct world *w, unsigned namespaces)
 		.state_dirfd = w->state,
 		.namespaces = namespaces,
 		.hostname = "test-host",
+		.idmaps = { &uid_map, &gid_map, 1, 1 },
 		.cgroup = cgroup,
 	};
 	struct err e;
@@ -128,6 +132,7 @@ static void pod_close(struct world *w)
 	fd_close(&w->pod.ipcns_fd);
 	fd_close(&w->pod.utsns_fd);
 	fd_close(&w->pod.pidns_fd);
+	fd_close(&w->pod.userns_fd);
 	fd_close(&w->events);
 }
 
@@ -174,12 +179,12 @@ struct wish {
 	const char *id, *script;
 	int pid;
 	long long memory;
-	bool tty, no_log, direct; /* direct: the script is the program's path */
+	bool tty, no_log, user, direct; /* direct: the script is the program's path */
 };
 
 static int config_memfd(struct world *w, const struct wish *x)
 {
-	char pidns[128] = "", memory[200] = "", command[2000], text[6000];
+	char pidns[128] = "", user[400] = "", memory[200] = "", command[2000], text[6000];
 	struct err e;
 	int fd;
 
@@ -190,6 +195,11 @@ static int config_memfd(struct world *w, const struct wish *x)
 			       w->pod.init_pid);
 	if (x->memory)
 		(void)snprintf(memory, sizeof(memory), ",\"resources\":{\"memory\":{\"limit\":%lld}}", x->memory);
+	if (x->user)
+		(void)snprintf(user, sizeof(user), ",{\"type\":\"user\",\"path\":\"/proc/%d/fd/%d\"}],"
+			       "\"uidMappings\":[{\"containerID\":0,\"hostID\":300000,\"size\":65536}],"
+			       "\"gidMappings\":[{\"containerID\":0,\"hostID\":400000,\"size\":65536}]",
+			       w->pod.monitor.pid, MONITOR_USERNS_FD);
 	if (x->direct)
 		(void)snprintf(command, sizeof(command), "[\"%s\"]", x->script);
 	else
@@ -203,12 +213,13 @@ static int config_memfd(struct world *w, const struct wish *x)
 		       "\"source\":\"proc\"},{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\","
 		       "\"options\":[\"nosuid\",\"mode=755\"]},{\"destination\":\"/dev/pts\",\"type\":\"devpts\","
 		       "\"source\":\"devpts\",\"options\":[\"nosuid\",\"noexec\",\"newinstance\","
-		       "\"ptmxmode=0666\",\"mode=0620\"]}],"
+		       "\"ptmxmode=0666\",\"mode=0620\"]}%s],"
 		       "\"linux\":{\"cgroupsPath\":\"/%s/c/%s\",\"namespaces\":[%s"
 		       "{\"type\":\"ipc\",\"path\":\"/proc/%d/ns/ipc\"},{\"type\":\"uts\",\"path\":\"/proc/%d/ns/uts\"},"
-		       "{\"type\":\"network\",\"path\":\"/proc/%d/ns/net\"},{\"type\":\"mount\"}]%s}}",
-		       x->tty ? "true" : "false", command, w->parent, x->id, pidns, w->pod.monitor.pid,
-		       w->pod.monitor.pid, w->pod.monitor.pid, memory);
+		       "{\"type\":\"network\",\"path\":\"/proc/%d/ns/net\"},{\"type\":\"mount\"}%s%s}}",
+		       x->tty ? "true" : "false", command,
+		       x->user ? ",{\"destination\":\"/sys\",\"type\":\"sysfs\",\"source\":\"sysfs\"}" : "", w->parent, x->id, pidns, w->pod.monitor.pid,
+		       w->pod.monitor.pid, w->pod.monitor.pid, *user ? user : "]", memory);
 	OK(fd = fd_memfd("config.json", text, strlen(text), &e));
 	return fd;
 }
@@ -229,11 +240,14 @@ static int try_start(struct world *w, const struct wish *x, struct monitor_proce
 {
 	auto_fd int config = config_memfd(w, x), log = -1, root = -1;
 	struct monitor_start_request r = { .container_id = x->id, .bundle_path = w->dir, .tty = x->tty };
+	struct err e;
 
 	if (!x->no_log)
 		log = log_open(w, x->id);
 	root = (int)syscall(SYS_open_tree, w->top, "root", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	assert_true(root >= 0);
+	if (x->user)
+		OK(mount_idmap(root, w->pod.userns_fd, false, &e));
 	r.config_fd = config;
 	r.root_fd = root;
 	r.log_fd = log;
@@ -322,6 +336,57 @@ TEST(a_container_starts_logs_and_ends)
 	assert_err(monitor_container_forget(&w->call, w->run, "c0", &e), e, ERR_NOT_FOUND, "c0");
 	pod_end(w);
 	world_free(w);
+}
+
+/* The owner of a file (or a process) as the host sees it. */
+static unsigned owner(int dir, const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(fstatat(dir, path, &st, 0), 0);
+	return st.st_uid;
+}
+
+static void user_namespace_life(struct world *w, int pid)
+{
+	struct monitor_exec_result x;
+	struct monitor_process p;
+	char proc[64];
+
+	p = start(w, (struct wish){ "c0", "cat /proc/self/uid_map; hostname; echo hi > /dev/null && echo reopened > "
+				    "/proc/self/fd/1; ls -d /sys/class/net/lo; echo x > /made; sleep 1000", .pid = pid, .user = true });
+	(void)snprintf(proc, sizeof(proc), "/proc/%d/status", p.pid);
+	assert_int_equal(owner(AT_FDCWD, proc), 300000);
+	x = exec_in(w, "c0", "while [ ! -s /made ]; do sleep 0.02; done; cat /proc/self/gid_map /made; exit 3", 0);
+	assert_int_equal(x.exit_code, 3);
+	assert_non_null(strstr(x.out.p, "400000"));
+	assert_non_null(strstr(x.out.p, "x\n"));
+	assert_log_has(w, "c0", "300000");
+	assert_log_has(w, "c0", "test-host");
+	assert_log_has(w, "c0", "reopened");
+	assert_log_has(w, "c0", "/sys/class/net/lo");
+	assert_int_equal(owner(w->top, "root/made"), 0); /* the root is an idmapped mount */
+	start(w, (struct wish){ "c1", "[ -t 0 ] && echo terminal; exit 4", .pid = pid, .user = true, .tty = true });
+	assert_int_equal(wait_exit(w, "c1").code, 4);
+	assert_log_has(w, "c1", "terminal");
+}
+
+TEST(a_pod_has_a_user_namespace)
+{
+	static const int pids[] = { PID_OWN, PID_POD };
+	struct err e;
+
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
+		struct world *w = world_new();
+
+		pod_start(w, NS_ALL | MONITOR_NS_USER | (pids[i] == PID_POD ? MONITOR_NS_PID : 0));
+		assert_true(w->pod.userns_fd >= 0);
+		user_namespace_life(w, pids[i]);
+		OK(monitor_container_kill(&w->call, w->run, "c0", SIGKILL, MONITOR_KILL_FIRST, &e));
+		assert_int_equal(wait_exit(w, "c0").signal, SIGKILL);
+		pod_end(w);
+		world_free(w);
+	}
 }
 
 TEST(a_signal_is_told_as_one)

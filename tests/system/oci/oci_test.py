@@ -359,7 +359,7 @@ class Oci(Bundle):
         self.assertIn(self.top + "/none", self.run_it("true", want=1))
         del self.config["mounts"][-1]
         self.config["linux"]["namespaces"] = NS + [{"type": "user"}]
-        self.assertIn("user namespaces are not supported", self.run_it("true", want=1))
+        self.assertIn("linux.uidMappings: the container's id 0 is not mapped", self.run_it("true", want=1))
         self.config["linux"]["namespaces"] = NS + [{"type": "pid"}]
         self.assertIn("there twice", self.run_it("true", want=1))
 

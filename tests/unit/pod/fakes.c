@@ -214,7 +214,7 @@ int monitor_begin(UNUSED struct call *c, UNUSED const struct monitor_program *p,
 int monitor_born(UNUSED struct call *c, struct monitor_birth *b, struct monitor_started *out, struct err *e)
 {
 	*out = (struct monitor_started){ .monitor = { .pid = b->proc.pid, .protocol = 1 }, .netns_fd = b->fd,
-					 .pidfd = b->proc.pidfd, .ipcns_fd = -1, .utsns_fd = -1, .pidns_fd = -1 };
+					 .pidfd = b->proc.pidfd, .ipcns_fd = -1, .utsns_fd = -1, .pidns_fd = -1, .userns_fd = -1 };
 	*b = (struct monitor_birth)MONITOR_BIRTH_NONE;
 	return proc_start_time(out->monitor.pid, &out->monitor.start_ticks, e);
 }

@@ -22,7 +22,7 @@ static const char everything[] =
 	"\"blockIO\":{\"weight\":10,\"throttleReadBpsDevice\":[{\"major\":8,\"minor\":0,\"rate\":600}]},"
 	"\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":0}],\"network\":{\"classID\":1,\"priorities\":"
 	"[{\"name\":\"lo\",\"priority\":0}]},\"rdma\":{\"mlx5_1\":{\"hcaHandles\":3}}},\"cgroupsPath\":\"/a\","
-	"\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"network\",\"path\":\"/n\"},{\"type\":\"uts\"}],"
+	"\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"network\",\"path\":\"/n\"},{\"type\":\"uts\"},{\"type\":\"time\"}],"
 	"\"devices\":[{\"path\":\"/dev/x\",\"type\":\"c\",\"major\":0,\"minor\":0,\"fileMode\":438,\"uid\":0}],"
 	"\"seccomp\":{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":38,\"architectures\":[\"SCMP_ARCH_X86_64\"],"
 	"\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,\"value\":0,"
@@ -68,6 +68,9 @@ static int validate(const char *process, const char *rest, struct err *e)
 }
 #define PROCESS "\"args\":[\"x\"],\"cwd\":\"/\""
 
+#define MAP(inside, outside, size) "[{\"containerID\":" #inside ",\"hostID\":" #outside ",\"size\":" #size "}]"
+#define USER(uids, gids) ",\"linux\":{\"namespaces\":[{\"type\":\"user\"}],\"uidMappings\":" uids ",\"gidMappings\":" gids "}"
+
 TEST(validation_names_what_is_wrong)
 {
 	static const struct { const char *process, *rest, *text; } bad[] = {
@@ -83,6 +86,15 @@ TEST(validation_names_what_is_wrong)
 		{ PROCESS, ",\"linux\":{\"sysctl\":{\"net.core.somaxconn\":\"1\"}}", "network namespace" },
 		{ PROCESS, ",\"linux\":{\"sysctl\":{\"net..core\":\"1\"},\"namespaces\":[{\"type\":\"network\"}]}",
 		  "not a sysctl" },
+		{ PROCESS, ",\"linux\":{\"timeOffsets\":{}}", "time namespace" },
+		{ PROCESS, USER("[]", "[]"), "linux.uidMappings: the container's id 0" },
+		{ PROCESS, USER(MAP(0, 7, 1), MAP(1, 7, 1)), "linux.gidMappings: the container's id 0" },
+		{ PROCESS, USER(MAP(0, 7, 0), MAP(0, 7, 1)), "linux.uidMappings[0].size" },
+		{ PROCESS, USER(MAP(0, 4294967290, 10), MAP(0, 7, 1)), "linux.uidMappings[0].size" },
+		{ PROCESS, USER("[{\"containerID\":0,\"hostID\":7,\"size\":5},{\"containerID\":4,\"hostID\":90,\"size\":5}]",
+				MAP(0, 7, 1)), "linux.uidMappings[1] overlaps linux.uidMappings[0]" },
+		{ PROCESS, ",\"linux\":{\"uidMappings\":" MAP(0, 7, 1) "}", "no user namespace" },
+		{ PROCESS, ",\"mounts\":[{\"destination\":\"/m\",\"uidMappings\":" MAP(0, 7, 0) "}]", "mounts: /m: uidMappings[0].size" },
 		{ PROCESS, ",\"linux\":{\"maskedPaths\":[\"proc\"]}", "maskedPaths" },
 		{ PROCESS, ",\"linux\":{\"rootfsPropagation\":\"up\"}", "rootfsPropagation" },
 		{ PROCESS, ",\"hooks\":{\"poststop\":[{\"path\":\"x\"}]}", "hooks.path" },

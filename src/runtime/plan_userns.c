@@ -1,0 +1,94 @@
+#include "runtime/plan.h"
+
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+static const struct idmap *idmap_of(struct arena *a, const struct json_vec *v)
+{
+	struct idmap *map = arena_newn0(a, struct idmap, v->count + 1);
+	size_t n = 0;
+
+	OCI_EACH(oci_idmap, m, *v)
+		map[n++] = (struct idmap){ m->container_id, m->host_id, m->size };
+	return map;
+}
+
+void plan_idmaps(struct arena *a, const struct json_vec *uids, const struct json_vec *gids, struct idmaps *out)
+{
+	*out = (struct idmaps){ idmap_of(a, uids), idmap_of(a, gids), uids->count, gids->count };
+}
+
+/* The user namespace has all capabilities of its own, and its ids are others than the host's. */
+void plan_in_userns(const struct idmaps *maps, struct plan_process *p)
+{
+	uint32_t outside;
+
+	p->pipes_uid = idmap_outside(maps->uids, maps->nuids, p->uid, &outside) ? (int64_t)outside : -1;
+}
+
+/* A path that only the host's root may walk is no secret of root.path: it is cloned by the caller, where the
+ * caller may. The container's process does it where not (rootless). */
+static int clone_root(struct arena *a, struct plan *p, const struct container_spec *s, struct err *e)
+{
+	const char *path = s->config->root->path;
+	struct err refused;
+	int fd;
+
+	if (s->root_fd >= 0)
+		return 0;
+	if (path[0] != '/')
+		path = path_join(a, s->bundle, path);
+	fd = mount_clone(AT_FDCWD, path, true, &refused);
+	if (fd < 0 && refused.sys == EPERM)
+		return 0;
+	if (fd < 0) {
+		*e = refused;
+		return err_in(e, "root.path");
+	}
+	p->root_fd = plan_keep(p, fd);
+	p->root_cloned = true;
+	return 0;
+}
+
+int plan_userns(struct arena *a, struct plan *p, const struct runtime *rt, const struct container_spec *s, struct err *e)
+{
+	const struct oci_linux *l = s->config->on_linux;
+	int fd;
+
+	if (!oci_namespace_find(s->config, "user"))
+		return 0;
+	p->staged = true;
+	plan_idmaps(a, &l->uid_mappings, &l->gid_mappings, &p->maps);
+	for (size_t i = 0; i < s->nns; i++)
+		if (s->ns[i].kind == CLONE_NEWUSER && !p->maps.nuids)
+			p->maps = s->ns[i].maps;
+	if (p->userns_fd < 0) {
+		if (userns_make(rt->proc_fd, &p->maps, NULL, 0, &fd, e) < 0)
+			return err_in(e, "linux.uidMappings, linux.gidMappings");
+		p->userns_fd = plan_keep(p, fd);
+	}
+	return clone_root(a, p, s, e);
+}
+
+static const char *offset_line(struct arena *a, const char *before, const char *clock, const struct oci_time_offset *t)
+{
+	return t ? arena_printf(a, "%s%s %lld %u\n", before, clock, (long long)t->secs, t->nanosecs) : before;
+}
+
+void plan_time(struct arena *a, struct plan *p, const struct oci_linux *l)
+{
+	const struct oci_time_offsets *t = l->time_offsets;
+
+	p->staged |= p->new_time_ns;
+	for (size_t i = 0; i < p->njoins; i++)
+		p->staged |= p->joins[i].kind == CLONE_TIME;
+	if (t)
+		p->time_offsets = offset_line(a, offset_line(a, "", "monotonic", t->monotonic), "boottime", t->boottime);
+}
