@@ -119,15 +119,22 @@ static int copy_file(struct log_reader *r, struct err *e)
 	return 1;
 }
 
-/* After a rotation the name leads to another file. The writer left the old one before the new one got
- * its name, so the old one is read to its end first. */
-static int go_over(struct log_reader *r, struct err *e)
+/* After a rotation the name leads to another file. The writer is told of it only then, and may still write to the old
+ * one: that is complete, and left, when the new one has something, or when nobody writes any more. */
+static int go_over(struct log_reader *r, bool writer_ended, struct err *e)
 {
 	auto_fd int fresh = fd_open(AT_FDCWD, r->path, O_RDONLY, e);
+	struct stat st;
 	int rc;
 
 	if (fresh < 0)
 		return e->kind == ERR_NOT_FOUND ? 0 : -1;
+	if (r->watch_fd >= 0)
+		watch(r);
+	if (fstat(fresh, &st) < 0)
+		return err_sys(e, errno, "stat %s", r->path);
+	if (!st.st_size && !writer_ended)
+		return copy_file(r, e);
 	while ((rc = copy_file(r, e)) > 0)
 		;
 	if (rc < 0)
@@ -135,12 +142,10 @@ static int go_over(struct log_reader *r, struct err *e)
 	fd_close(&r->fd);
 	r->fd = fd_take(&fresh);
 	buf_clear(&r->pending); /* a line that was cut by a full disk or a crash */
-	if (r->watch_fd >= 0)
-		watch(r);
 	return copy_file(r, e);
 }
 
-int log_reader_copy(struct log_reader *r, struct err *e)
+static int copy(struct log_reader *r, bool writer_ended, struct err *e)
 {
 	char events[4096];
 	struct stat old, now;
@@ -154,17 +159,22 @@ int log_reader_copy(struct log_reader *r, struct err *e)
 	if (fstat(r->fd, &old) < 0 || stat(r->path, &now) < 0)
 		return 0; /* between the rename and the new file, or removed */
 	if (old.st_ino != now.st_ino || old.st_dev != now.st_dev)
-		return go_over(r, e);
+		return go_over(r, writer_ended, e);
 	if (lseek(r->fd, 0, SEEK_CUR) > now.st_size && lseek(r->fd, 0, SEEK_SET) == 0)
 		return copy_file(r, e); /* it was truncated */
 	return 0;
+}
+
+int log_reader_copy(struct log_reader *r, struct err *e)
+{
+	return copy(r, false, e);
 }
 
 int log_reader_finish(struct log_reader *r, struct err *e)
 {
 	int rc;
 
-	while ((rc = log_reader_copy(r, e)) > 0)
+	while ((rc = copy(r, true, e)) > 0)
 		;
 	return rc;
 }

@@ -316,6 +316,27 @@ def test_logs(t, n, box):
         out = p.communicate(timeout=60)[0]
         assert p.returncode == 0 and out == "".join(f"line {i}\n" for i in range(3000)), f"{len(out)} bytes: {out[-300:]}"
         ok(n.cli("rm", "rot"))
+    with t.test("logs -f shows what is written to the old file while the new one is there already"):
+        ok(n.cli("run", "-d", "--name", "late", box, "sh", "-c", "echo one; until [ -e /go ]; do sleep 0.05; done; echo two; "
+                 "until [ -e /gone ]; do sleep 0.05; done; echo three"))
+        p = subprocess.Popen([n.program("knarr"), "--socket", n.user_sock, "logs", "-f", "late"], stdout=subprocess.PIPE,
+                             text=True)
+        log = re.search(r'"log_path": "([^"]+)"', n.cli("inspect", "late").stdout)[1]
+        ident = n.cli("ps", "-aq").stdout.strip()
+        impatience = threading.Timer(60, p.kill)
+        impatience.start()
+        said = p.stdout.readline()
+        os.rename(log, f"{log}.1")
+        open(log, "x").close()
+        time.sleep(0.3)
+        n.cli("exec", "late", "touch", "/go")
+        said += p.stdout.readline()
+        reopen(n, ident)
+        n.cli("exec", "late", "touch", "/gone")
+        out = said + p.communicate(timeout=60)[0]
+        impatience.cancel()
+        assert p.returncode == 0 and out == "one\ntwo\nthree\n", out
+        ok(n.cli("rm", "late"))
     with t.test("a container that never stops writing still hears Ctrl-C"):
         term = Terminal([n.program("knarr"), "--socket", n.user_sock, "run", "--rm", "--name", "loud", box, "sh", "-c",
                          "trap 'exit 9' INT; while :; do echo a lot of text; done"])
