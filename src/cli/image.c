@@ -139,7 +139,7 @@ int verb_images(struct cli *cli, char *const *argv, struct err *e)
 	return 0;
 }
 
-static int image_may_go(struct cli *cli, const char *name, struct err *e)
+static int image_is_there(struct cli *cli, const char *name, struct err *e)
 {
 	Runtime__V1__ImageStatusRequest in = RUNTIME__V1__IMAGE_STATUS_REQUEST__INIT;
 	Runtime__V1__ImageSpec spec = RUNTIME__V1__IMAGE_SPEC__INIT;
@@ -151,11 +151,6 @@ static int image_may_go(struct cli *cli, const char *name, struct err *e)
 		return -1;
 	if (!out->image)
 		return err_set(e, ERR_NOT_FOUND, "there is no image \"%s\" here", name);
-	/* The CRI removes an image with all its names: who gave one of several is asked to mean that. */
-	if (out->image->n_repo_tags > 1 && !starts_with(out->image->id, name) &&
-	    !starts_with(out->image->id + strlen("sha256:"), name))
-		return err_set(e, ERR_STATE, "image %s has %zu names, and would go with all of them: knarr rmi %s removes it",
-			       name, out->image->n_repo_tags, text_short_id(cli->a, out->image->id));
 	return 0;
 }
 
@@ -178,7 +173,7 @@ int verb_rmi(struct cli *cli, char *const *argv, struct err *e)
 
 		spec.image = *words;
 		in.image = &spec;
-		if (image_may_go(cli, *words, e) < 0 ||
+		if (image_is_there(cli, *words, e) < 0 ||
 		    CRI_IMAGE(cli->client, cli->call, RemoveImage, remove_image, &in, &out, e) < 0)
 			rc = cli_fail(e, CLI_FAILED);
 		else

@@ -161,12 +161,17 @@ CRI_METHOD(remove_image)
 	CRI_IN(RemoveImageRequest);
 	struct image image;
 	const char *name;
+	bool last;
 
 	(void)response;
 	if (image_name(in->image, &name, e) < 0)
 		return -1;
 	if (image_find(cri_of(ctx)->images, &c->arena, name, &image, e) < 0)
 		return e->kind == ERR_NOT_FOUND ? 0 : -1;
+	if (image_untag(cri_of(ctx)->images, c, name, &last, e) < 0)
+		return -1;
+	if (!last)
+		return 0;
 	if (pods_use_image(cri_of(ctx)->pods, image.id))
 		return err_set(e, ERR_STATE, "image %s is in use by a container", name);
 	return image_remove(cri_of(ctx)->images, c, image.id, e);

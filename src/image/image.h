@@ -65,6 +65,9 @@ int image_find(struct images *im, struct arena *a, const char *name, struct imag
 int image_list(struct images *im, struct arena *a, struct image **out, size_t *n, struct err *e);
 /* All names of the ID the name means. ERR_STATE while a container uses it (image_hold). Absent: success. */
 int image_remove(struct images *im, struct call *c, const char *name, struct err *e);
+/* Takes one name from an image that has others: a tag, and with the last tag of a repository its digests; or one digest.
+ * *last: it is the only one, or no name but an ID, or of nothing: nothing was done. ERR_STATE: it is pinned. */
+int image_untag(struct images *im, struct call *c, const char *name, bool *last, struct err *e);
 /* A name more for an image that is there. */
 int image_tag(struct images *im, const char *id, const char *reference, struct err *e);
 

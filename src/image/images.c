@@ -601,6 +601,96 @@ static int remove_rows(struct images *im, const char *name, const char *normal, 
 	return 0;
 }
 
+static bool is_digest(const struct image_name *n)
+{
+	return strchr(n->text, '@') != NULL;
+}
+
+static bool same_repository(const struct image_name *a, const struct image_name *b)
+{
+	size_t n = strcspn(a->text, "@"), m = strcspn(b->text, "@");
+
+	/* A tag has its colon behind the last slash; before it may be a port's. */
+	for (size_t i = n; !is_digest(a) && i-- > 0 && a->text[i] != '/';)
+		n = a->text[i] == ':' ? i : n;
+	for (size_t i = m; !is_digest(b) && i-- > 0 && b->text[i] != '/';)
+		m = b->text[i] == ':' ? i : m;
+	return n == m && !memcmp(a->text, b->text, n);
+}
+
+/* The names that go with this one; NULL: it is the last of its image. */
+static char **going_names_locked(struct images *im, struct arena *a, const struct image_name *gone)
+{
+	bool tags = false, repository = false;
+	char **going = NULL;
+
+	list_for_each(n, &im->names, struct image_name, link) {
+		if (n == gone || n->row != gone->row)
+			continue;
+		tags |= is_digest(gone) || !is_digest(n);
+		repository |= !is_digest(n) && same_repository(n, gone);
+	}
+	if (!tags)
+		return NULL;
+	list_for_each(n, &im->names, struct image_name, link)
+		if (n == gone || (n->row == gone->row && !is_digest(gone) && !repository && is_digest(n) &&
+				  same_repository(n, gone)))
+			going = strv_append(a, going, arena_strdup(a, n->text));
+	return going;
+}
+
+static int going_names(struct images *im, struct arena *a, const char *normal, char ***going, struct err *e)
+{
+	struct image_name *name;
+
+	LOCKED(&im->lock);
+	name = map_get(&im->by_name, normal);
+	if (!name || name->row->removing)
+		return 0;
+	if (strv_has(im->settings.pinned, name->text))
+		return err_set(e, ERR_STATE, "image %s is pinned by the configuration", normal);
+	*going = going_names_locked(im, a, name);
+	return 0;
+}
+
+static int untag(struct images *im, struct arena *a, const char *normal, bool *last, struct err *e)
+{
+	struct changes ch = { 0 };
+	char **going = NULL;
+
+	if (going_names(im, a, normal, &going, e) < 0)
+		return -1;
+	if (!going)
+		return 0;
+	ch.p = arena_newn0(a, struct catalog_change, strv_len(going));
+	for (size_t i = 0; going[i]; i++)
+		change(&ch, CATALOG_REFS, going[i], NULL, (struct str){ NULL, 0 });
+	if (catalog_change(im->catalog, ch.p, ch.n, CATALOG_FULL, e) < 0)
+		return -1;
+	lock_acquire(&im->lock);
+	for (size_t i = 0; going[i]; i++)
+		images_unname_locked(im, map_get(&im->by_name, going[i]));
+	lock_release(&im->lock);
+	write_index_or_log(im);
+	*last = false;
+	return 0;
+}
+
+int image_untag(struct images *im, struct call *c, const char *name, bool *last, struct err *e)
+{
+	const char *normal = normal_of(&c->arena, name);
+	int rc;
+
+	*last = true;
+	if (!normal)
+		return 0;
+	if (write_begin(im, c, e) < 0)
+		return -1;
+	rc = untag(im, &c->arena, normal, last, e);
+	write_end(im);
+	return rc;
+}
+
 int image_remove(struct images *im, struct call *c, const char *name, struct err *e)
 {
 	const char *normal = normal_of(&c->arena, name);

@@ -174,7 +174,13 @@ func TestImages(t *testing.T) {
 	if len(fs.ImageFilesystems) != 1 || fs.ImageFilesystems[0].UsedBytes.GetValue() == 0 || fs.ImageFilesystems[0].Timestamp == 0 {
 		t.Errorf("image fs is %v", fs)
 	}
-	must[*v1.RemoveImageResponse](t)(c.images.RemoveImage(ctx(t), &v1.RemoveImageRequest{Image: &v1.ImageSpec{Image: id}}))
+	must[*v1.RemoveImageResponse](t)(c.images.RemoveImage(ctx(t), &v1.RemoveImageRequest{
+		Image: &v1.ImageSpec{Image: got.Image.RepoDigests[0]}})) // one name of two
+	got = must[*v1.ImageStatusResponse](t)(c.images.ImageStatus(ctx(t), &v1.ImageStatusRequest{Image: &v1.ImageSpec{Image: id}}))
+	if len(got.Image.RepoDigests) != 0 || len(got.Image.RepoTags) != 1 {
+		t.Errorf("image is %v", got.Image)
+	}
+	must[*v1.RemoveImageResponse](t)(c.images.RemoveImage(ctx(t), &v1.RemoveImageRequest{Image: &v1.ImageSpec{Image: image("user")}}))
 	gone := must[*v1.ImageStatusResponse](t)(c.images.ImageStatus(ctx(t), &v1.ImageStatusRequest{Image: &v1.ImageSpec{Image: id}}))
 	if gone.Image != nil {
 		t.Errorf("still there: %v", gone.Image)

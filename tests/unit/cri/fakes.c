@@ -382,6 +382,16 @@ int image_remove(struct images *im, struct call *c, const char *name, struct err
 	return 0;
 }
 
+int image_untag(struct images *im, struct call *c, const char *name, bool *last, struct err *e)
+{
+	(void)im;
+	(void)c;
+	(void)name;
+	(void)e;
+	*last = true;
+	return 0;
+}
+
 int image_tag(struct images *im, const char *id, const char *reference, struct err *e)
 {
 	(void)im;

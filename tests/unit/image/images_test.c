@@ -385,6 +385,49 @@ TEST(an_image_in_use_is_not_removed_even_after_a_restart)
 	end(&w);
 }
 
+static char *names_of(struct world *w, const char *id)
+{
+	char *all = arena_strdup(&w->call.arena, "");
+	struct image im;
+	struct err e;
+
+	assert_ok(image_find(w->im, &w->call.arena, id, &im, &e), e);
+	for (size_t i = 0; im.tags[i]; i++)
+		all = arena_printf(&w->call.arena, "%s%s ", all, im.tags[i]);
+	for (size_t i = 0; im.digests[i]; i++)
+		all = arena_printf(&w->call.arena, "%s%.12s ", all, im.digests[i]);
+	return all;
+}
+
+TEST(one_of_several_names_goes_alone_and_the_last_one_does_not)
+{
+	static const char digest[] = "@sha256:00000000000000000000000000000000000000000000000000000000000000aa";
+	struct world w;
+	bool last;
+	struct err e;
+
+	begin(&w);
+	char *id = image(&w, "x", NULL), *by_digest = arena_printf(&w.call.arena, "h:5000/r%s", digest);
+	assert_ok(image_tag(w.im, id, "h:5000/r:1", &e), e);
+	assert_ok(image_tag(w.im, id, "h:5000/r:2", &e), e);
+	assert_ok(image_tag(w.im, id, by_digest, &e), e);
+	assert_ok(image_untag(w.im, &w.call, "h:5000/r:1", &last, &e), e);
+	assert_false(last);
+	assert_string_equal(names_of(&w, id), "docker.io/library/x:latest h:5000/r:2 h:5000/r@sha ");
+	assert_ok(image_untag(w.im, &w.call, "h:5000/r:2", &last, &e), e); /* no tag of r is left, so its digest goes too */
+	assert_false(last);
+	stop(&w);
+	start(&w);
+	assert_string_equal(names_of(&w, id), "docker.io/library/x:latest ");
+	const char *const no_untag[] = { "x", "none", id };
+	for (size_t i = 0; i < ARRAY_SIZE(no_untag); i++) {
+		assert_ok(image_untag(w.im, &w.call, no_untag[i], &last, &e), e);
+		assert_true(last);
+	}
+	assert_string_equal(names_of(&w, id), "docker.io/library/x:latest ");
+	end(&w);
+}
+
 TEST(what_two_images_share_stays_with_the_other)
 {
 	char **one = NULL, **two = NULL;
