@@ -56,6 +56,8 @@ static int stream_read(struct pod *p, struct container *c, enum stream s)
 	if (n > 0) {
 		cri_log_feed(&c->log, &c->lines[s], (struct str){ p->scratch, (size_t)n },
 			     clock_wall_ns());
+		if (c->attached)
+			attach_feed(p, c, s, (struct str){ p->scratch, (size_t)n });
 		return STREAM_MORE;
 	}
 	if (n < 0 && errno == EAGAIN)
@@ -71,6 +73,18 @@ static bool streams_gone(const struct container *c)
 	return c->streams[STREAM_OUT] < 0 && c->streams[STREAM_ERR] < 0;
 }
 
+/* Nobody paces a container that has ended. */
+static bool stream_holds(const struct pod *p, const struct container *c, enum stream s)
+{
+	return c->attached && c->state == CONTAINER_RUNNING && attach_holds(p, c, s);
+}
+
+void container_resume(struct pod *p, struct container *c, enum stream s)
+{
+	if (c->streams[s] >= 0)
+		loop_watch_change(p, c->streams[s], EPOLLIN, SOURCE_CONTAINER, (size_t)(c - p->containers), s);
+}
+
 void container_readable(struct pod *p, struct container *c, enum stream s)
 {
 	struct occasion o = { .stream = s };
@@ -78,8 +92,14 @@ void container_readable(struct pod *p, struct container *c, enum stream s)
 
 	if (c->state == CONTAINER_FREE || c->streams[s] < 0)
 		return; /* of an event read before it was closed */
-	if (stream_read(p, c, s) == STREAM_GONE)
+	if (stream_holds(p, c, s))
+		return;
+	if (stream_read(p, c, s) == STREAM_GONE) {
 		(void)container_event(p, c, ON_STREAM_ENDED, &o, &ignored);
+	} else if (stream_holds(p, c, s)) {
+		/* Not even its end is of interest until attach.c changes this back. */
+		loop_watch_change(p, c->streams[s], EPOLLET, SOURCE_CONTAINER, (size_t)(c - p->containers), s);
+	}
 }
 
 static void streams_drain(struct pod *p, struct container *c)
@@ -123,6 +143,7 @@ static int finish(struct pod *p, struct container *c)
 	exit_record_try(p, c);
 	c->state = CONTAINER_EXITED;
 	serve_tell_exit(p, c);
+	attach_container_ended(p, c);
 	execs_forget_container(p, c);
 	run_forget(p, c);
 	if (p->state == POD_ENDING && !containers_alive(p))
@@ -161,6 +182,8 @@ static int on_ended(struct pod *p, struct container *c, struct occasion *o, UNUS
 		(void)cgroup_kill(&p->runtime.cgroups, c->cgroup, &ignored); /* looked after by others_alive() */
 	c->state = CONTAINER_ENDING;
 	c->drain_until_ns = clock_mono_ns() + LOG_DRAIN_NS;
+	for (int s = 0; s < STREAM_COUNT; s++)
+		container_resume(p, c, (enum stream)s);
 	streams_drain(p, c);
 	return finish_if_quiet(p, c);
 }
@@ -346,9 +369,12 @@ enum { START_STDIN = BIT(0), START_STDIN_ONCE = BIT(1), START_TTY = BIT(2) }; /*
 
 static int streams_open(struct pod *p, struct container *c, unsigned flags, struct ends *x, struct err *e)
 {
-	if (flags & START_TTY)
+	c->tty = flags & START_TTY;
+	if (c->tty)
 		return 0; /* the runtime makes the terminal */
-	if (flags & START_STDIN && fd_pipe(&x->in, &c->stdin_end, e) < 0)
+	c->stdin_once = flags & START_STDIN_ONCE;
+	if (flags & START_STDIN &&
+	    (fd_pipe(&x->in, &c->stdin_end, e) < 0 || fd_set_nonblocking(c->stdin_end, e) < 0))
 		return -1;
 	if (stream_open(p, c, STREAM_OUT, &x->out, e) < 0)
 		return -1;
@@ -417,11 +443,13 @@ int container_begin(struct pod *p, struct request *r, struct err *e)
 	(void)request_need_fd(r, TAG_LOG_FD, "log", &c->log.fd, &ignored); /* -1: no log is wanted */
 	if (request_need_fd(r, TAG_CONFIG_FD, "config", &c->config_fd, e) < 0 ||
 	    start_process(p, c, r, e) < 0) {
+		attach_failed(p, id);
 		container_abandon(p, c);
 		return -1;
 	}
 	(void)proc_start_time(c->pid, &c->start_ticks, &ignored); /* a zombie at worst: it is not reaped yet */
 	c->state = CONTAINER_RUNNING;
 	container_describe(&r->answer, c);
+	attach_started(p, c);
 	return 0;
 }

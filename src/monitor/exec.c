@@ -1,7 +1,5 @@
 #include "monitor/state.h"
 
-#include "base/proc.h"
-
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -117,7 +115,23 @@ static void answer_stream(struct message_writer *w, struct collector *k, enum st
 	fds[(*nfds)++] = k->file;
 }
 
-static void answer(struct pod *p, struct exec *x)
+/* A session's client has the output: it is told of the end, and nothing else ever on that connection. */
+static void answer_session(struct pod *p, struct exec *x)
+{
+	struct conn *conn = x->conn;
+	struct message_writer w;
+	char space[1024];
+
+	if (!conn)
+		return;
+	x->conn = NULL;
+	message_begin(&w, space, sizeof(space), MONITOR_OP_EXEC_STREAM, MESSAGE_ANSWER);
+	message_add_number(&w, TAG_EXIT_CODE, (uint64_t)x->code);
+	conn_send(p, conn, &w, NULL, 0);
+	conn_close(p, conn);
+}
+
+static void answer_sync(struct pod *p, struct exec *x)
 {
 	char space[2 * SMALL_BYTES + 1024];
 	struct conn *conn = x->conn;
@@ -137,13 +151,45 @@ static void answer(struct pod *p, struct exec *x)
 	conn_send(p, conn, &w, fds, nfds);
 }
 
+static void answer(struct pod *p, struct exec *x)
+{
+	if (x->session)
+		answer_session(p, x);
+	else
+		answer_sync(p, x);
+}
+
+/* --- which exec cgroups are in use ---------------------------------------------------------------------- */
+
+static uint64_t slot_bit(unsigned slot)
+{
+	return UINT64_C(1) << slot % 64;
+}
+
+static bool slot_has(const uint64_t *set, unsigned slot)
+{
+	return set[slot / 64] & slot_bit(slot);
+}
+
+static void slot_add(uint64_t *set, unsigned slot)
+{
+	set[slot / 64] |= slot_bit(slot);
+}
+
+static void slot_drop(uint64_t *set, unsigned slot)
+{
+	set[slot / 64] &= ~slot_bit(slot);
+}
+
+/* Such an exec never got one. */
+enum { SLOT_NONE = EXEC_SLOTS_MAX };
+
 static void exec_free(struct exec *x)
 {
 	for (int s = 0; s < STREAM_COUNT; s++)
 		collector_free(&x->streams[s]);
-	fd_close(&x->pidfd);
-	if (x->container)
-		x->container->slots_used &= ~(UINT64_C(1) << x->slot);
+	if (x->container && x->slot != SLOT_NONE)
+		slot_drop(x->container->slots_used, x->slot);
 	*x = (struct exec){ .state = EXEC_FREE };
 }
 
@@ -155,9 +201,9 @@ static void tree_kill(struct pod *p, struct exec *x)
 	if (!x->container)
 		return; /* its whole cgroup was killed */
 	run_cgroup_slot(x->container, x->slot, path, sizeof(path));
-	x->container->slots_killed |= UINT64_C(1) << x->slot;
-	if (cgroup_kill(&p->runtime.cgroups, path, &ignored) < 0 && x->pidfd >= 0)
-		(void)proc_signal(x->pidfd, SIGKILL, &ignored); /* it may have ended meanwhile */
+	slot_add(x->container->slots_killed, x->slot);
+	if (cgroup_kill(&p->runtime.cgroups, path, &ignored) < 0 && x->pid > 0)
+		(void)kill(x->pid, SIGKILL); /* our child, not reaped: the number is its */
 }
 
 /* --- (state x event) ------------------------------------------------------------------------------------ */
@@ -182,7 +228,10 @@ static void on_ended(struct pod *p, struct exec *x, int status)
 {
 	x->code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	x->pid = 0;
-	fd_close(&x->pidfd);
+	if (x->session) {
+		on_finish(p, x, status);
+		return;
+	}
 	streams_drain(p, x);
 	x->state = EXEC_DRAINING;
 	x->deadline_ns = clock_mono_ns() + EXEC_DRAIN_NS;
@@ -263,7 +312,7 @@ void execs_kill_all(struct pod *p)
 			exec_event(p, &p->execs[i], EXEC_ON_TIME, 0);
 }
 
-/* --- EXEC_SYNC -------------------------------------------------------------------------------------------- */
+/* --- its beginning -------------------------------------------------------------------------------------------- */
 
 static struct exec *exec_new(struct pod *p, struct container *c, struct err *e)
 {
@@ -273,7 +322,7 @@ static struct exec *exec_new(struct pod *p, struct container *c, struct err *e)
 		if (i < p->execs_top && x->state != EXEC_FREE)
 			continue;
 		p->execs_top = MAX(p->execs_top, i + 1);
-		*x = (struct exec){ .pidfd = -1, .container = c,
+		*x = (struct exec){ .container = c, .slot = SLOT_NONE,
 				    .streams = { { .fd = -1, .file = -1 }, { .fd = -1, .file = -1 } } };
 		return x;
 	}
@@ -284,16 +333,16 @@ static struct exec *exec_new(struct pod *p, struct container *c, struct err *e)
 /* A cgroup that was killed once kills whatever is cloned into it ever after (6.12 and newer compare the
  * count of kills with that of the parent's cgroup): it must go, and another be made. False: what is in
  * it has not died yet. */
-static bool slot_renew(struct pod *p, struct container *c, uint64_t bit, const char *path)
+static bool slot_renew(struct pod *p, struct container *c, unsigned slot, const char *path)
 {
 	struct err ignored;
 
-	if (!(c->slots_killed & bit))
+	if (!slot_has(c->slots_killed, slot))
 		return true;
 	if (cgroup_remove(&p->runtime.cgroups, path, 0, &ignored) < 0)
 		return false;
-	c->slots_killed &= ~bit;
-	c->slots_made &= ~bit;
+	slot_drop(c->slots_killed, slot);
+	slot_drop(c->slots_made, slot);
 	return true;
 }
 
@@ -304,21 +353,19 @@ static int slot_take(struct pod *p, struct exec *x, struct err *e)
 	char path[CGROUP_TEXT_MAX + 32];
 
 	for (unsigned i = 0; i < EXEC_SLOTS_MAX; i++) {
-		uint64_t bit = UINT64_C(1) << i;
-
-		if (c->slots_used & bit)
+		if (slot_has(c->slots_used, i))
 			continue;
 		run_cgroup_slot(c, i, path, sizeof(path));
-		if (c->slots_made & bit && cgroup_is_populated(&p->runtime.cgroups, path))
+		if (slot_has(c->slots_made, i) && cgroup_is_populated(&p->runtime.cgroups, path))
 			continue; /* what an earlier exec left running */
-		if (c->slots_made & bit && !cgroup_exists(&p->runtime.cgroups, path))
-			c->slots_made &= ~bit; /* the container, which may on v2, removed it */
-		if (!slot_renew(p, c, bit, path))
+		if (slot_has(c->slots_made, i) && !cgroup_exists(&p->runtime.cgroups, path))
+			slot_drop(c->slots_made, i); /* the container, which may on v2, removed it */
+		if (!slot_renew(p, c, i, path))
 			continue;
-		if (!(c->slots_made & bit) && cgroup_create_exec(&p->runtime.cgroups, path, e) < 0)
+		if (!slot_has(c->slots_made, i) && cgroup_create_exec(&p->runtime.cgroups, path, e) < 0)
 			return -1;
-		c->slots_made |= bit;
-		c->slots_used |= bit;
+		slot_add(c->slots_made, i);
+		slot_add(c->slots_used, i);
 		x->slot = i;
 		return 0;
 	}
@@ -355,22 +402,89 @@ static int collector_open(struct pod *p, struct exec *x, enum stream s, int *wri
 	return loop_watch(p, k->fd, EPOLLIN, SOURCE_EXEC, (size_t)(x - p->execs), s, e);
 }
 
-static int exec_run(struct pod *p, struct exec *x, struct request *r, struct err *e)
+static int sync_run(struct pod *p, struct exec *x, struct request *r, struct err *e)
 {
+	struct run_exec run = { .slot = x->slot };
 	auto_fd int out = -1, err_end = -1;
 	auto_arena a = { 0 };
 	char **argv;
+	int no_console;
 
 	if (argv_read(&a, &r->m, &argv, e) < 0 || collector_open(p, x, STREAM_OUT, &out, e) < 0 ||
 	    collector_open(p, x, STREAM_ERR, &err_end, e) < 0)
 		return -1;
-	return run_exec(p, x->container, argv, x->slot,
-			&(struct run_files){ -1, out, err_end }, x, e);
+	run.argv = argv;
+	run.files = (struct run_files){ -1, out, err_end };
+	return run_exec(p, x->container, &run, &x->pid, &no_console, e);
 }
 
-int exec_start(struct pod *p, struct request *r, struct err *e)
+/* Both ends of a session's streams: those of the process and those of the client. */
+struct session_ends {
+	struct run_files process, client;
+	int tty;
+};
+
+static void session_ends_close(struct session_ends *x)
 {
-	int64_t timeout_ns = (int64_t)message_number(&r->m, TAG_TIMEOUT_NS, 0);
+	int *const all[] = { &x->process.in, &x->process.out, &x->process.err, &x->client.in, &x->client.out,
+			     &x->client.err, &x->tty };
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		fd_close(all[i]);
+}
+
+/* The client's ends do not block; the process's are as any program expects them. */
+static int session_pipes(unsigned flags, struct session_ends *x, struct err *e)
+{
+	if (flags & SESSION_IN &&
+	    (fd_pipe(&x->process.in, &x->client.in, e) < 0 || fd_set_nonblocking(x->client.in, e) < 0))
+		return -1;
+	if (flags & SESSION_OUT &&
+	    (fd_pipe(&x->client.out, &x->process.out, e) < 0 || fd_set_nonblocking(x->client.out, e) < 0))
+		return -1;
+	if (flags & SESSION_ERR &&
+	    (fd_pipe(&x->client.err, &x->process.err, e) < 0 || fd_set_nonblocking(x->client.err, e) < 0))
+		return -1;
+	return 0;
+}
+
+static void session_answer(struct pod *p, struct request *r, const struct session_ends *x)
+{
+	unsigned flags = (unsigned)message_number(&r->m, TAG_FLAGS, 0);
+	bool tty = x->tty >= 0;
+
+	message_begin(&r->answer, r->answer.p, r->answer.max, MONITOR_OP_EXEC_STREAM, MESSAGE_ANSWER | MESSAGE_MORE);
+	answer_fd(r, TAG_SESSION_IN_FD, tty && flags & SESSION_IN ? x->tty : x->client.in);
+	answer_fd(r, TAG_SESSION_OUT_FD, tty && flags & SESSION_OUT ? x->tty : x->client.out);
+	answer_fd(r, TAG_SESSION_ERR_FD, x->client.err);
+	answer_fd(r, TAG_SESSION_TTY_FD, x->tty);
+	(void)conn_tell(p, r->conn, &r->answer, r->answer_fds, r->answer_nfds); /* one that has gone ends the exec */
+}
+
+static int session_run(struct pod *p, struct exec *x, struct request *r, struct session_ends *ends, struct err *e)
+{
+	unsigned flags = (unsigned)message_number(&r->m, TAG_FLAGS, 0);
+	struct run_exec run = { .slot = x->slot, .tty = flags & SESSION_TTY,
+				.width = (unsigned)message_number(&r->m, TAG_WIDTH, 0),
+				.height = (unsigned)message_number(&r->m, TAG_HEIGHT, 0) };
+	auto_arena a = { 0 };
+	char **argv;
+
+	if (argv_read(&a, &r->m, &argv, e) < 0 || (!run.tty && session_pipes(flags, ends, e) < 0))
+		return -1;
+	run.argv = argv;
+	run.files = ends->process;
+	if (run_exec(p, x->container, &run, &x->pid, &ends->tty, e) < 0)
+		return -1;
+	if (ends->tty < 0 || fd_set_nonblocking(ends->tty, e) == 0)
+		return 0;
+	tree_kill(p, x);
+	return -1;
+}
+
+/* An exec with its cgroup in the container that the request names. */
+static int exec_prepare(struct pod *p, struct request *r, struct exec **out, struct err *e)
+{
 	struct occasion o = { 0 };
 	struct container *c;
 	struct exec *x;
@@ -386,13 +500,46 @@ int exec_start(struct pod *p, struct request *r, struct err *e)
 	x = exec_new(p, c, e);
 	if (!x || slot_take(p, x, e) < 0)
 		return -1;
+	*out = x;
+	return 0;
+}
+
+static void exec_runs(struct exec *x, struct request *r)
+{
+	x->state = EXEC_RUNNING;
+	x->conn = r->conn;
+}
+
+int exec_start(struct pod *p, struct request *r, struct err *e)
+{
+	int64_t timeout_ns = (int64_t)message_number(&r->m, TAG_TIMEOUT_NS, 0);
+	struct exec *x;
+
+	if (exec_prepare(p, r, &x, e) < 0)
+		return -1;
 	x->output_max = message_number(&r->m, TAG_OUTPUT_MAX, 16 << 20);
-	if (exec_run(p, x, r, e) < 0) {
+	if (sync_run(p, x, r, e) < 0) {
 		exec_free(x);
 		return -1;
 	}
-	x->state = EXEC_RUNNING;
-	x->conn = r->conn;
+	exec_runs(x, r);
 	x->deadline_ns = timeout_ns > 0 ? clock_mono_ns() + timeout_ns : 0;
+	return REQUEST_WAITS;
+}
+
+int exec_session(struct pod *p, struct request *r, struct err *e)
+{
+	AUTO(session_ends_close) struct session_ends ends = { { -1, -1, -1 }, { -1, -1, -1 }, -1 };
+	struct exec *x;
+
+	if (exec_prepare(p, r, &x, e) < 0)
+		return -1;
+	x->session = true;
+	if (session_run(p, x, r, &ends, e) < 0) {
+		exec_free(x);
+		return -1;
+	}
+	exec_runs(x, r);
+	session_answer(p, r, &ends);
 	return REQUEST_WAITS;
 }

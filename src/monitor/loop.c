@@ -28,11 +28,16 @@ int loop_watch(struct pod *p, int fd, unsigned epoll_events, enum source s, size
 	return 0;
 }
 
-void loop_watch_change(struct pod *p, int fd, unsigned epoll_events, enum source s, size_t index)
+void loop_watch_change(struct pod *p, int fd, unsigned epoll_events, enum source s, size_t index, enum stream stream)
 {
-	struct epoll_event ev = { .events = epoll_events, .data.u64 = watch_key(s, index, STREAM_OUT) };
+	struct epoll_event ev = { .events = epoll_events, .data.u64 = watch_key(s, index, stream) };
 
 	BUG_ON(epoll_ctl(p->epoll, EPOLL_CTL_MOD, fd, &ev) < 0); /* changing needs no memory */
+}
+
+void loop_unwatch(struct pod *p, int fd)
+{
+	BUG_ON(epoll_ctl(p->epoll, EPOLL_CTL_DEL, fd, NULL) < 0);
 }
 
 static void child_ended(struct pod *p, pid_t pid, int status)
@@ -87,6 +92,9 @@ static void dispatch(struct pod *p, uint64_t key)
 		break;
 	case SOURCE_EXEC:
 		exec_readable(p, &p->execs[index], stream);
+		break;
+	case SOURCE_ATTACH:
+		attach_writable(p, &p->attaches[index], stream);
 		break;
 	}
 }

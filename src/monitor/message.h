@@ -12,7 +12,7 @@
 
 /* A test builds a knarrd of the next version with another number here. */
 #ifndef MONITOR_PROTOCOL
-#define MONITOR_PROTOCOL 1
+#define MONITOR_PROTOCOL 2
 #endif
 
 enum {
@@ -37,9 +37,10 @@ enum {
 	X(SUBSCRIBE, 10) /* from then on the connection carries events */ \
 	X(EVENT, 11)     /* never asked: told to subscribers */           \
 	X(SHUTDOWN, 12)                                                   \
-	X(EXEC_STREAM, 13) /* reserved: answered UNIMPLEMENTED */         \
-	X(ATTACH, 14)      /* reserved: answered UNIMPLEMENTED */         \
-	X(RESIZE_TTY, 15)  /* reserved: answered UNIMPLEMENTED */
+	X(EXEC_STREAM, 13) /* since 2: the connection is the session's */ \
+	X(ATTACH, 14)      /* since 2: the connection is the session's */ \
+	X(RESIZE_TTY, 15)  /* reserved: answered UNIMPLEMENTED */         \
+	X(SOCKETS, 16)     /* since 2: of the pod's network namespace */
 
 enum monitor_op {
 #define X(name, number) MONITOR_OP_##name = (number),
@@ -73,6 +74,7 @@ enum message_tag {
 	TAG_TIMEOUT_NS, TAG_OUTPUT_MAX, TAG_TIMED_OUT, TAG_CUT,
 	TAG_MOUNT,                         /* followed by its TAG_MOUNT_FD */
 	TAG_OUT_BYTES, TAG_ERR_BYTES,      /* lengths of the two parts of TAG_OUTPUT_FD's file */
+	TAG_WIDTH, TAG_HEIGHT,             /* of a terminal, in characters */
 
 	TAG_ERR_TEXT = MESSAGE_TEXT + 1,
 	TAG_POD_ID, TAG_CONTAINER_ID,
@@ -91,11 +93,21 @@ enum message_tag {
 	TAG_CONFIG_FD, TAG_ROOT_FD, TAG_MOUNT_FD, TAG_LOG_FD,
 	TAG_OUTPUT_FD, TAG_ERROUT_FD,
 	TAG_USERNS_FD,
+	TAG_SESSION_IN_FD, TAG_SESSION_OUT_FD, TAG_SESSION_ERR_FD, TAG_SESSION_TTY_FD,
+	TAG_INET_FD, TAG_INET6_FD,
 
 	TAG_OUTPUT = MESSAGE_BYTES + 1,
 	TAG_ERROUT,
 	TAG_CGROUP_LAYOUT,                 /* struct cgroup_layout, as knarrd has it in memory */
 	TAG_UID_MAP, TAG_GID_MAP,          /* struct idmap, one after the other */
+};
+
+/* TAG_FLAGS of EXEC_STREAM and ATTACH. */
+enum session_flag {
+	SESSION_IN = BIT(0), SESSION_OUT = BIT(1), SESSION_ERR = BIT(2),
+	SESSION_TTY = BIT(3),   /* EXEC_STREAM */
+	SESSION_PACED = BIT(4), /* ATTACH: the container waits for this client */
+	SESSION_EARLY = BIT(5), /* ATTACH: to what will be started */
 };
 
 /* --- reading --------------------------------------------------------------------------------------- */

@@ -186,8 +186,34 @@ void run_cgroup_slot(const struct container *c, unsigned slot, char *out, size_t
 	(void)snprintf(out, max, "%s/knarr-exec-%u", c->cgroup, slot);
 }
 
-int run_exec(struct pod *p, struct container *c, char *const *argv, unsigned slot,
-	     const struct run_files *files, struct exec *x, struct err *e)
+static bool has_term(char *const *env)
+{
+	for (; env && *env; env++)
+		if (starts_with(*env, "TERM="))
+			return true;
+	return false;
+}
+
+/* The container's own process, with another command. */
+static void exec_process(struct arena *a, const struct oci_process *own, const struct run_exec *r,
+			 struct oci_process *out)
+{
+	*out = *own;
+	out->args = (char **)r->argv;
+	out->terminal = r->tty;
+	out->console_size = NULL;
+	if (!r->tty)
+		return;
+	if (r->width && r->height) {
+		out->console_size = arena_new0(a, struct oci_console_size);
+		out->console_size->width = r->width;
+		out->console_size->height = r->height;
+	}
+	if (!has_term(out->env))
+		out->env = strv_append(a, out->env, "TERM=xterm"); /* what the other runtimes of a node say */
+}
+
+int run_exec(struct pod *p, struct container *c, const struct run_exec *r, pid_t *pid, int *console, struct err *e)
 {
 	char cgroup[CGROUP_TEXT_MAX + 32];
 	struct exec_spec spec = EXEC_SPEC_INIT;
@@ -200,25 +226,24 @@ int run_exec(struct pod *p, struct container *c, char *const *argv, unsigned slo
 		return -1;
 	if (!config.process)
 		return err_set(e, ERR_INVALID, "config.json of container %s without process", c->id);
-	what = *config.process;
-	what.args = (char **)argv;
-	what.terminal = false;
-	run_cgroup_slot(c, slot, cgroup, sizeof(cgroup));
+	exec_process(&a, config.process, r, &what);
+	run_cgroup_slot(c, r->slot, cgroup, sizeof(cgroup));
 	spec.id = c->id;
 	spec.config = &config;
 	spec.process = &what;
 	spec.pidfd = c->pidfd;
 	spec.cgroup = c->cgroup;
 	spec.exec_cgroup = cgroup;
-	spec.std_in = files->in;
-	spec.std_out = files->out;
-	spec.std_err = files->err;
+	spec.std_in = r->files.in;
+	spec.std_out = r->files.out;
+	spec.std_err = r->files.err;
 	spec.parent_death_signal = SIGKILL;
 	spec.flags = p->traced ? CONTAINER_TRACED : 0;
 	if (container_exec(&p->runtime, &a, &spec, &process, e) < 0)
 		return -1;
-	x->pid = process.pid;
-	x->pidfd = process.pidfd;
+	*pid = process.pid;
+	fd_close(&process.pidfd); /* our child: its number is its own until we reap it */
+	*console = process.console_fd;
 	return 0;
 }
 

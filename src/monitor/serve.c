@@ -36,6 +36,9 @@ void conn_close(struct pod *p, struct conn *c)
 	for (size_t i = 0; i < p->execs_top; i++)
 		if (p->execs[i].state != EXEC_FREE && p->execs[i].conn == c)
 			exec_event(p, &p->execs[i], EXEC_ON_CLIENT_GONE, 0);
+	for (size_t i = 0; i < p->attaches_top; i++)
+		if (p->attaches[i].state != ATTACH_FREE && p->attaches[i].conn == c)
+			attach_client_gone(p, &p->attaches[i]);
 }
 
 /* While a request waits for its answer only the end of the connection is of interest. */
@@ -44,16 +47,17 @@ static void conn_waits(struct pod *p, struct conn *c, bool waits)
 	if (c->waits == waits)
 		return;
 	c->waits = waits;
-	loop_watch_change(p, c->fd, waits ? EPOLLRDHUP : EPOLLIN | EPOLLRDHUP, SOURCE_CONN, conn_index(p, c));
+	loop_watch_change(p, c->fd, waits ? EPOLLRDHUP : EPOLLIN | EPOLLRDHUP, SOURCE_CONN, conn_index(p, c),
+			  STREAM_OUT);
 }
 
-void conn_send(struct pod *p, struct conn *c, struct message_writer *w, const int *fds, size_t nfds)
+bool conn_tell(struct pod *p, struct conn *c, struct message_writer *w, const int *fds, size_t nfds)
 {
 	struct str packet;
 	struct err e;
 
 	if (c->fd < 0)
-		return;
+		return false;
 	if (message_finish(w, &packet, &e) < 0) {
 		char space[REPLY_BYTES];
 		struct message_writer sorry;
@@ -62,13 +66,19 @@ void conn_send(struct pod *p, struct conn *c, struct message_writer *w, const in
 		BUG_ON(message_finish(&sorry, &packet, &e) < 0);
 		(void)fd_send_msg(c->fd, packet.p, packet.len, NULL, 0, &e);
 		conn_close(p, c);
-		return;
+		return false;
 	}
 	if (fd_send_msg(c->fd, packet.p, packet.len, fds, nfds, &e) < 0) {
 		conn_close(p, c); /* gone, or does not read: it can ask again */
-		return;
+		return false;
 	}
-	conn_waits(p, c, false);
+	return true;
+}
+
+void conn_send(struct pod *p, struct conn *c, struct message_writer *w, const int *fds, size_t nfds)
+{
+	if (conn_tell(p, c, w, fds, nfds))
+		conn_waits(p, c, false);
 }
 
 void conn_send_error(struct pod *p, struct conn *c, unsigned op, const struct err *error)
@@ -287,6 +297,29 @@ static int op_shutdown(struct pod *p, struct request *r, UNUSED struct err *e)
 	return REQUEST_WAITS;
 }
 
+/* They belong for good to the network namespace that they are made in: whoever gets them connects, and no one
+ * enters the pod's namespace for it. */
+static int op_sockets(UNUSED struct pod *p, struct request *r, struct err *e)
+{
+	static const struct {
+		int family;
+		unsigned tag;
+	} all[] = { { AF_INET, TAG_INET_FD }, { AF_INET6, TAG_INET6_FD } };
+
+	BUG_ON(r->nfds > FD_PASS_MAX - ARRAY_SIZE(all));
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		int fd = socket(all[i].family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+		if (fd < 0 && errno == EAFNOSUPPORT)
+			continue;
+		if (fd < 0)
+			return err_sys(e, errno, "make a socket");
+		r->fds[r->nfds++] = fd; /* closed with the request */
+		answer_fd(r, all[i].tag, fd);
+	}
+	return 0;
+}
+
 static void init_end(struct pod *p)
 {
 	if (p->init_pid <= 0)
@@ -336,6 +369,9 @@ static const struct op ops[MONITOR_OP_COUNT] = {
 	[MONITOR_OP_LIST] = { op_list, BIT(POD_UP) | BIT(POD_ENDING) },
 	[MONITOR_OP_FORGET] = { op_forget, BIT(POD_UP) | BIT(POD_ENDING) },
 	[MONITOR_OP_EXEC_SYNC] = { exec_start, BIT(POD_UP) },
+	[MONITOR_OP_EXEC_STREAM] = { exec_session, BIT(POD_UP) },
+	[MONITOR_OP_ATTACH] = { attach_begin, BIT(POD_UP) },
+	[MONITOR_OP_SOCKETS] = { op_sockets, BIT(POD_UP) },
 	[MONITOR_OP_SUBSCRIBE] = { op_subscribe, BIT(POD_UP) | BIT(POD_ENDING) },
 	[MONITOR_OP_SHUTDOWN] = { op_shutdown, BIT(POD_UP) | BIT(POD_ENDING) },
 };

@@ -3,7 +3,7 @@
  * but for the runtime's own work (a start, an exec) and writes to the log's disk.
  *
  * Who owns what: setup.c the pod's namespaces, container.c the containers' (state x event) table,
- * exec.c the exec sessions', serve.c connections and requests, run.c all calls into the runtime,
+ * exec.c the execs', attach.c those who watch a container, serve.c connections and requests, run.c all calls into the runtime,
  * loop.c epoll, time and children. */
 #ifndef KNARR_MONITOR_STATE_H
 #define KNARR_MONITOR_STATE_H
@@ -20,8 +20,9 @@
 #include <sys/types.h>
 
 enum {
-	CONTAINERS_MAX = 256, EXECS_MAX = 256, CONNS_MAX = 512,
-	EXEC_SLOTS_MAX = 64,                    /* execs at once in one container */
+	CONTAINERS_MAX = 256, EXECS_MAX = 1024, ATTACHES_MAX = 512, CONNS_MAX = 2048,
+	EXEC_SLOTS_MAX = 1024,                  /* execs at once in one container */
+	EXEC_SLOT_WORDS = EXEC_SLOTS_MAX / 64,
 	POD_ID_MAX = 128, CGROUP_TEXT_MAX = 1024,
 	SCRATCH_BYTES = 64 * 1024,
 };
@@ -30,7 +31,7 @@ enum {
 #define KILL_PATIENCE_NS (10 * NS_PER_S)        /* then whoever waits is told that it does not die */
 
 /* What a file descriptor in epoll stands for. */
-enum source { SOURCE_LISTEN, SOURCE_SIGNALS, SOURCE_CONN, SOURCE_CONTAINER, SOURCE_EXEC };
+enum source { SOURCE_LISTEN, SOURCE_SIGNALS, SOURCE_CONN, SOURCE_CONTAINER, SOURCE_EXEC, SOURCE_ATTACH };
 enum stream { STREAM_OUT, STREAM_ERR, STREAM_COUNT };
 
 /* --- containers ------------------------------------------------------------------------------------ */
@@ -70,6 +71,8 @@ struct container {
 	uint64_t start_ticks;
 	int streams[STREAM_COUNT];      /* read ends, -1 at the end; with a terminal only STREAM_OUT */
 	int stdin_end;                  /* the writing end while stdin is kept open, else -1 */
+	bool tty, stdin_once;
+	unsigned attached;              /* how many attaches look at it */
 	struct cri_log log;
 	struct cri_log_stream lines[STREAM_COUNT];
 	int64_t deadline_ns;            /* CLOCK_MONOTONIC, 0: none */
@@ -80,8 +83,8 @@ struct container {
 	char cgroup[CGROUP_TEXT_MAX];   /* path below the hierarchies; "" once it is removed */
 	bool unrecorded;                /* the exit could not be written yet */
 	int64_t drain_until_ns;
-	uint64_t slots_made, slots_used; /* exec cgroups "<cgroup>/knarr-exec-N" */
-	uint64_t slots_killed; /* of those made: not to be used again (slot_renew) */
+	/* Exec cgroups "<cgroup>/knarr-exec-N", a bit each; those killed are not to be used again (slot_renew). */
+	uint64_t slots_made[EXEC_SLOT_WORDS], slots_used[EXEC_SLOT_WORDS], slots_killed[EXEC_SLOT_WORDS];
 };
 
 /* What came with an event; only the fields of that event are set. */
@@ -103,6 +106,8 @@ const char *container_state_name(enum container_state s);
 struct request;
 int container_begin(struct pod *p, struct request *r, struct err *e); /* op START */
 void container_readable(struct pod *p, struct container *c, enum stream s);
+/* Reads a stream again that attach_holds() held. */
+void container_resume(struct pod *p, struct container *c, enum stream s);
 void containers_kill_all(struct pod *p);
 size_t containers_alive(const struct pod *p);
 
@@ -131,8 +136,8 @@ struct collector {
 
 struct exec {
 	enum exec_state state;
-	pid_t pid;
-	int pidfd;
+	bool session;                   /* the client has the streams; `streams` are unused */
+	pid_t pid;                      /* 0 once reaped */
 	struct container *container;    /* NULL: forgotten meanwhile */
 	struct conn *conn;              /* NULL: nobody waits any more */
 	unsigned slot;
@@ -144,10 +149,43 @@ struct exec {
 };
 
 int exec_start(struct pod *p, struct request *r, struct err *e); /* op EXEC_SYNC; answers later */
+int exec_session(struct pod *p, struct request *r, struct err *e); /* op EXEC_STREAM; the same */
 void exec_event(struct pod *p, struct exec *x, enum exec_event ev, int wait_status);
 void exec_readable(struct pod *p, struct exec *x, enum stream s);
 void execs_forget_container(struct pod *p, const struct container *c);
 void execs_kill_all(struct pod *p);
+
+/* --- attaches ---------------------------------------------------------------------------------------- */
+
+/* A client that gets a copy of what a container writes, by pipes. What a pipe does not take at once is kept
+ * for a paced client, and the stream is not read further meanwhile; any other client is dropped. */
+enum attach_state { ATTACH_FREE, ATTACH_EARLY, ATTACH_OPEN, ATTACH_ENDING };
+struct attach_pipe {
+	int fd;                         /* the writing end, -1: none */
+	char *pending;                  /* mapped while something is kept */
+	size_t from, to;                /* in it */
+};
+struct attach {
+	enum attach_state state;
+	struct container *container;    /* of an open one */
+	struct conn *conn;
+	unsigned flags;                 /* enum session_flag */
+	int code;                       /* of an ending one: the container's */
+	struct attach_pipe pipes[STREAM_COUNT];
+	char id[CONTAINER_ID_MAX + 1];  /* of an early one: whom it waits for */
+};
+
+int attach_begin(struct pod *p, struct request *r, struct err *e); /* op ATTACH; answers later */
+/* The container runs: those who waited for it are attached. It could not be started: they are told. */
+void attach_started(struct pod *p, struct container *c);
+void attach_failed(struct pod *p, const char *container_id);
+void attach_feed(struct pod *p, struct container *c, enum stream s, struct str bytes);
+/* Whether the container has to wait with this stream. */
+bool attach_holds(const struct pod *p, const struct container *c, enum stream s);
+/* The container has ended: each client gets what is kept for it, then the code. */
+void attach_container_ended(struct pod *p, struct container *c);
+void attach_writable(struct pod *p, struct attach *a, enum stream s);
+void attach_client_gone(struct pod *p, struct attach *a);
 
 /* --- connections and requests ------------------------------------------------------------------------ */
 
@@ -180,6 +218,8 @@ void serve_readable(struct pod *p, struct conn *c);
 void conn_close(struct pod *p, struct conn *c);
 /* Sends to one connection; one that does not read is closed. */
 void conn_send(struct pod *p, struct conn *c, struct message_writer *w, const int *fds, size_t nfds);
+/* The same while the request goes on waiting: true where it was sent. */
+bool conn_tell(struct pod *p, struct conn *c, struct message_writer *w, const int *fds, size_t nfds);
 void conn_send_error(struct pod *p, struct conn *c, unsigned op, const struct err *error);
 /* The fields of a container, for LIST, events and START. */
 void container_describe(struct message_writer *w, const struct container *c);
@@ -207,9 +247,10 @@ struct pod {
 	bool rested;                    /* nothing happened since rest() */
 	int64_t shutdown_deadline_ns;
 	/* Of each table only what lies below its top was ever used: no page above is looked at. */
-	size_t containers_top, execs_top, conns_top;
+	size_t containers_top, execs_top, attaches_top, conns_top;
 	struct container containers[CONTAINERS_MAX];
 	struct exec execs[EXECS_MAX];
+	struct attach attaches[ATTACHES_MAX];
 	struct conn conns[CONNS_MAX];
 	struct conn *shutdown_conn;
 	bool quit;
@@ -224,7 +265,8 @@ int init_start(struct pod *p, struct err *e);
 
 int loop_watch(struct pod *p, int fd, unsigned epoll_events, enum source s, size_t index,
 	       enum stream stream, struct err *e);
-void loop_watch_change(struct pod *p, int fd, unsigned epoll_events, enum source s, size_t index);
+void loop_watch_change(struct pod *p, int fd, unsigned epoll_events, enum source s, size_t index, enum stream stream);
+void loop_unwatch(struct pod *p, int fd);
 int loop_run(struct pod *p, struct err *e);
 
 /* --- the runtime's part (run.c) -------------------------------------------------------------------------- */
@@ -244,11 +286,17 @@ struct run_start {
 	struct run_files files;
 	bool tty;
 };
+struct run_exec {
+	char *const *argv;
+	unsigned slot;
+	struct run_files files;         /* unused with a terminal */
+	bool tty;
+	unsigned width, height;         /* 0: not known */
+};
 /* Fills pid, pidfd, cgroup and own_pid_ns. *console: the terminal's other end, with tty. */
 int run_container(struct pod *p, struct container *c, const struct run_start *s, int *console,
 		  struct err *e);
-int run_exec(struct pod *p, struct container *c, char *const *argv, unsigned slot,
-	     const struct run_files *files, struct exec *x, struct err *e);
+int run_exec(struct pod *p, struct container *c, const struct run_exec *r, pid_t *pid, int *console, struct err *e);
 void run_cgroup_slot(const struct container *c, unsigned slot, char *out, size_t max);
 /* The cgroup goes, and what memory the container holds. */
 void run_forget(struct pod *p, struct container *c);

@@ -9,7 +9,7 @@
 
 enum { CONFIG_MAX = 16 << 20, LOG_MODE = 0640 };
 
-static struct container *container_running(struct pods *ps, enum pod_owner owner, const char *id, struct err *e)
+struct container *container_running(struct pods *ps, enum pod_owner owner, const char *id, struct err *e)
 {
 	auto_container *k = container_get(ps, owner, id, e);
 	struct container *out = k;

@@ -183,6 +183,8 @@ struct container *container_find_locked(struct pods *ps, enum pod_owner owner, c
 /* The same with a reference and the lock taken; a container that is not listed is not found. */
 struct pod *pod_get(struct pods *ps, enum pod_owner owner, const char *id, struct err *e);
 struct container *container_get(struct pods *ps, enum pod_owner owner, const char *id, struct err *e);
+/* container_get() of one that runs. ERR_STATE. */
+struct container *container_running(struct pods *ps, enum pod_owner owner, const char *id, struct err *e);
 
 bool pod_is_listed_locked(const struct pod *p);
 bool container_is_listed_locked(const struct container *k);

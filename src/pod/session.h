@@ -22,9 +22,11 @@ struct session_wish {
 	enum pod_owner owner;
 	const char *container;       /* ID or prefix */
 	char *const *argv;           /* NULL: attach */
-	bool tty;                    /* an exec gets a terminal; an attach's must be what the container has */
+	bool tty;                    /* an exec gets a terminal; for an attach counts what the container has */
 	bool in, out, err;           /* err is left out with a tty */
 	bool paced;                  /* attach: see above */
+	bool early;                  /* attach to a created container: only control is there at first, and brings
+				      * the rest when it is started (monitor/session.h); for who will own the fds */
 	unsigned width, height;      /* of an exec's terminal at its birth; 0: not known */
 };
 
