@@ -63,7 +63,7 @@ int cli_one_word(char *const *words, const char *what, const char **out, struct 
 
 #define USER_NAMESPACE "user" /* of the pods of knarr run */
 #define LABEL_NAME "io.knarr.name"
-#define LABEL_AUTO_REMOVE "io.knarr.auto-remove"
+#define LABEL_AUTO_REMOVE "io.knarr.auto-remove" /* pod/pod.h has it too: what a reboot ended is removed by knarrd */
 
 /* Containers of the socket, with the pods they are in; and the pods of the user's without a container, which
  * a killed `knarr run` left: their id is "". */

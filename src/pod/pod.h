@@ -22,6 +22,10 @@ struct catalog;
 struct images;
 struct net;
 
+/* "true" on a container of a user's pod: the pod goes with the container (`knarr run --rm`). The command waits for that
+ * itself; after a reboot, which ends both, it is done by the start. */
+#define POD_LABEL_AUTO_REMOVE "io.knarr.auto-remove"
+
 #define POD_OWNERS(X) X(KUBELET, "kubelet") X(USER, "user")
 enum pod_owner {
 #define X(name, text) POD_OWNER_##name,

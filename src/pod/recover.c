@@ -411,6 +411,38 @@ static void end_orphaned_networks(struct recovery *v)
 	}
 }
 
+static bool is_auto_removed_locked(const struct pod *p)
+{
+	if (p->owner != POD_OWNER_USER)
+		return false;
+	list_for_each(k, &p->containers, struct container, in_pod)
+		if (streq_null(json_map_get(&k->config->labels, POD_LABEL_AUTO_REMOVE), "true"))
+			return true;
+	return false;
+}
+
+/* Who waited for their exit went with the machine. */
+static void remove_auto_removed(struct recovery *v)
+{
+	char **ids = NULL;
+	struct err e;
+
+	if (!v->rebooted)
+		return;
+	lock_acquire(&v->ps->lock);
+	list_for_each(p, &v->ps->pod_list, struct pod, in_pods)
+		if (is_auto_removed_locked(p))
+			ids = strv_append(&v->arena, ids, arena_strdup(&v->arena, p->id));
+	lock_release(&v->ps->lock);
+	for (; ids && *ids; ids++) {
+		auto_call c;
+
+		call_begin(&c, clock_mono_ns() + 30 * NS_PER_S);
+		if (pod_remove(v->ps, &c, POD_OWNER_USER, *ids, &e) < 0)
+			log_warn("a pod of before the reboot, run with --rm, is not removed pod=%s: %s", *ids, e.msg);
+	}
+}
+
 static int recover(struct recovery *v, struct err *e)
 {
 	if (check_boot(v, e) < 0 || catalog_each(v->ps->catalog, CATALOG_PODS, read_pod, v, e) < 0 ||
@@ -437,6 +469,7 @@ void *recover_thread(void *arg)
 	if (rc == 0) {
 		log_info("pods recovered count=%zu ms=%lld rebooted=%d", v.ntodo,
 			 (long long)((clock_mono_ns() - began) / NS_PER_MS), v.rebooted);
+		remove_auto_removed(&v);
 		end_orphaned_networks(&v);
 	}
 	arena_free(&v.arena);

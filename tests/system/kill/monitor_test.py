@@ -226,6 +226,15 @@ def reboot(w):
         raise AssertionError(f"the boot id is in {done} rows of {tables}")
 
 
+def waiters(w):
+    """The commands that wait to remove what was run with -d --rm."""
+    for p in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = p.joinpath("cmdline").read_bytes().split(b"\0")
+            if b"--after-exit" in words and str(w.user_sock).encode() in words:
+                yield int(p.name)
+
+
 def rebooted(w):
     ended = w.run_pod("ended")
     seven = w.start_container(ended, "ended", "seven", "/bin/sh", "-c", "exit 7")
@@ -235,7 +244,11 @@ def rebooted(w):
     created = w.create(v.pod, "victim", "created", "sleep", "1")
     stopped_pod = w.run_pod("stopped")
     w.cri.StopPodSandbox(pod_sandbox_id=stopped_pod)
+    for name, *more in (("goes", "--rm"), ("stays",)):
+        w.cli("run", "-d", "--name", name, *more, w.image, "sleep", "1000")
     w.kill()
+    for waiter in waiters(w):
+        os.kill(waiter, signal.SIGKILL)
     time.sleep(0.6)  # unseen ends while no knarrd runs, and then the machine goes down
     reboot(w)
     began = time.monotonic()
@@ -253,6 +266,10 @@ def rebooted(w):
             raise AssertionError(f"{s['metadata']}: {s['state']} {s['exitCode']} {s['reason']}, wanted {code} {reason}")
     if (w.status(seven)["finishedAt"], w.status(seven)["startedAt"]) != (was["finishedAt"], was["startedAt"]):
         raise AssertionError("the times of an earlier exit changed")
+    until("what was run with --rm is removed", 10, lambda: "goes" not in w.cli("ps", "-a").stdout)
+    if "exited (255)" not in (said := w.cli("ps", "-a").stdout):
+        raise AssertionError(f"what was run without --rm is not there: {said}")
+    w.cli("rm", "stays")
     again = w.run_pod("victim2")  # a new pod beside the old ones
     w.start_container(again, "victim2", "c", "sleep", "1000")
     for p in [*w.pods()]:
@@ -287,7 +304,7 @@ def main():
             keeper.check()
             keeper.check_log()
             w.remove_pod(keeper.pod)
-        with t.test("after a reboot: all stopped, earlier exits as they were, 255 Unknown for the rest, all can be removed"):
+        with t.test("after a reboot: all stopped, earlier exits as they were, 255 Unknown for the rest; what was run with --rm goes"):
             rebooted(w)
     t.end()
 
