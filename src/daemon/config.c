@@ -59,6 +59,8 @@ static const struct key keys[] = {
 	{ "user_socket", KEY_PATH, AT(user_socket) },
 	{ "netns_dir", KEY_PATH, AT(netns_dir) },
 	{ "hosts_dirs", KEY_PATHS, AT(hosts_dirs) },
+	{ "registries_conf", KEY_PATH, AT(registries_conf) },
+	{ "certs_dirs", KEY_PATHS, AT(certs_dirs) },
 	{ "pinned_images", KEY_TEXTS, AT(pinned_images) },
 	{ "seccomp_dir", KEY_PATH, AT(seccomp_dir) },
 	{ "resolv_conf", KEY_PATH, AT(resolv_conf) },
@@ -85,12 +87,14 @@ static const struct key keys[] = {
 void config_defaults(struct config *c)
 {
 	static char *hosts_dirs[] = { "/etc/knarr/hosts.d", "/etc/containerd/certs.d", NULL };
+	static char *certs_dirs[] = { "/etc/containers/certs.d", "/etc/docker/certs.d", NULL };
 	static char *bin_dirs[] = { "/opt/cni/bin", "/usr/lib/cni", NULL };
 	static char *none[] = { NULL };
 
 	*c = (struct config){
 		.root = "/var/lib/knarr", .run = "/run/knarr",
-		.netns_dir = "/run/netns", .hosts_dirs = hosts_dirs, .pinned_images = none,
+		.netns_dir = "/run/netns", .hosts_dirs = hosts_dirs,
+		.registries_conf = "/etc/containers/registries.conf", .certs_dirs = certs_dirs, .pinned_images = none,
 		.log = { LOG_INFO, LOG_TEXT },
 		.cni = { "/etc/cni/net.d", bin_dirs, 120 * NS_PER_S, true },
 		.cgroup = { 0, "/knarr", "/knarr-pods" },

@@ -17,7 +17,8 @@ struct config {
 	char *libexec;                /* default: libexec/knarr beside knarrd's own folder, else of the prefix */
 	char *socket, *user_socket;   /* default: knarrd.sock and user.sock in `run` */
 	char *netns_dir;
-	char **hosts_dirs;
+	char **hosts_dirs, **certs_dirs;
+	char *registries_conf;
 	char **pinned_images;
 	struct {
 		int64_t level, format; /* enum log_level, enum log_format */

@@ -25,6 +25,8 @@ static int open_images(struct rooms *r, struct call *c, const struct config *con
 		.run = config->run,
 		.libexec = config->libexec,
 		.hosts_dir = joined(&c->arena, config->hosts_dirs),
+		.registries_conf = config->registries_conf,
+		.certs_dirs = config->certs_dirs,
 		.pinned = config->pinned_images,
 		.pull_idle_ns = config->pull.idle_timeout_ns,
 		.parallel_layers = (unsigned)config->pull.parallel_layers,

@@ -18,6 +18,8 @@ struct image_settings {
 	const char *run;           /* "/run/knarr" */
 	const char *libexec;       /* where knarr-pull and knarr-unpack are */
 	const char *hosts_dir;     /* "/etc/knarr/hosts.d", then "/etc/containerd/certs.d": hosts.toml folders */
+	const char *registries_conf; /* "/etc/containers/registries.conf"; NULL: none */
+	char *const *certs_dirs;   /* "/etc/containers/certs.d": folders of HOST/{*.crt,*.cert,*.key} */
 	char *const *pinned;       /* references that RemoveImage and garbage collection leave */
 	int64_t pull_idle_ns;      /* a pull that receives nothing for so long fails */
 	unsigned parallel_layers;  /* 0: the default */
@@ -57,7 +59,8 @@ struct image_pull_request {
 };
 
 /* Pulls, verifies and unpacks. Pulls of the same reference and credentials at the same time are one;
- * the work ends when the last caller has gone. *id lives in the call's arena. */
+ * the work ends when the last caller has gone. *id lives in the call's arena. A name without a registry is what
+ * registries.conf makes of it: of several, the first that can be pulled. */
 int image_pull(struct images *im, struct call *c, const struct image_pull_request *r, const char **id, struct err *e);
 
 /* By ID, ID prefix of at least 12 hex digits, tag or digest reference. ERR_NOT_FOUND. */

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/steps.h"
+#include "image/registries.h"
 #include "spec/digest.h"
 #include "spec/image_config.h"
 #include "spec/ref.h"
@@ -28,6 +29,8 @@ static void settings_copy(struct images *im, const struct image_settings *s)
 	c->run = arena_strdup(&im->arena, s->run);
 	c->libexec = arena_strdup(&im->arena, s->libexec);
 	c->hosts_dir = arena_strdup(&im->arena, s->hosts_dir);
+	c->registries_conf = s->registries_conf ? arena_strdup(&im->arena, s->registries_conf) : NULL;
+	c->certs_dirs = s->certs_dirs ? strv_dup(&im->arena, s->certs_dirs) : NULL;
 	c->pinned = s->pinned ? strv_dup(&im->arena, s->pinned) : NULL;
 }
 
@@ -161,23 +164,35 @@ static struct image_row *row_by_name_locked(struct images *im, const char *text)
 	return name && !name->row->removing ? name->row : NULL;
 }
 
-/* `normal`: the name as a whole reference, NULL where it is none. */
-static struct image_row *row_of_locked(struct images *im, const char *name, const char *normal)
+/* `names`: what the name may mean as a whole reference, NULL where it is none. */
+static struct image_row *row_of_locked(struct images *im, const char *name, char *const *names)
 {
 	struct image_row *row = map_get(&im->by_id, name);
 
 	if (row && !row->removing)
 		return row;
-	row = normal ? row_by_name_locked(im, normal) : NULL;
+	row = NULL;
+	for (; names && *names && !row; names++)
+		row = row_by_name_locked(im, *names);
 	return row ? row : row_by_id_locked(im, name);
 }
 
-static const char *normal_of(struct arena *a, const char *name)
+/* NULL: it can only be an ID. */
+static char **names_of(struct images *im, struct arena *a, const char *name)
 {
-	struct err ignored; /* then it can only be an ID */
-	struct ref r;
+	char **names = NULL;
+	struct ref *refs;
+	struct err e;
+	size_t n;
 
-	return ref_parse(a, name, &r, &ignored) < 0 ? NULL : ref_text(a, &r);
+	if (registries_names(a, im->settings.registries_conf, name, &refs, &n, &e) < 0) {
+		if (digest_check(name, &(struct err){ 0 }) < 0)
+			log_debug("the name %s is only looked up as an ID: %s", name, e.msg);
+		return NULL;
+	}
+	for (size_t i = 0; i < n; i++)
+		names = strv_append(a, names, ref_text(a, &refs[i]));
+	return names;
 }
 
 static int not_found(const char *name, struct err *e)
@@ -240,11 +255,11 @@ static void fill_locked(struct images *im, struct arena *a, const struct image_r
 
 int image_find(struct images *im, struct arena *a, const char *name, struct image *out, struct err *e)
 {
-	const char *normal = normal_of(a, name);
+	char **names = names_of(im, a, name);
 	struct image_row *row;
 
 	LOCKED(&im->lock);
-	row = row_of_locked(im, name, normal);
+	row = row_of_locked(im, name, names);
 	if (!row)
 		return not_found(name, e);
 	fill_locked(im, a, row, out);
@@ -511,12 +526,12 @@ int image_tag(struct images *im, const char *id, const char *reference, struct e
 /* --- removing -------------------------------------------------------------------------------------- */
 
 /* From here on nobody finds it. */
-static int claim(struct images *im, const char *name, const char *normal, struct image_row **out, struct err *e)
+static int claim(struct images *im, const char *name, char *const *names, struct image_row **out, struct err *e)
 {
 	struct image_row *row;
 
 	LOCKED(&im->lock);
-	row = row_of_locked(im, name, normal);
+	row = row_of_locked(im, name, names);
 	*out = NULL;
 	if (!row)
 		return 0;
@@ -579,13 +594,13 @@ static void leave(struct images *im, struct image_row *row)
 	list_del(&row->link);
 }
 
-static int remove_rows(struct images *im, const char *name, const char *normal, bool *removed, struct err *e)
+static int remove_rows(struct images *im, const char *name, char *const *names, bool *removed, struct err *e)
 {
 	struct changes ch = { 0 };
 	struct image_row *row;
 	auto_arena a = { 0 };
 
-	if (claim(im, name, normal, &row, e) < 0)
+	if (claim(im, name, names, &row, e) < 0)
 		return -1;
 	*removed = row != NULL;
 	if (!row)
@@ -639,26 +654,28 @@ static char **going_names_locked(struct images *im, struct arena *a, const struc
 	return going;
 }
 
-static int going_names(struct images *im, struct arena *a, const char *normal, char ***going, struct err *e)
+/* Of what the name may mean, the first that is there. */
+static int going_names(struct images *im, struct arena *a, char *const *names, char ***going, struct err *e)
 {
-	struct image_name *name;
+	struct image_name *name = NULL;
 
 	LOCKED(&im->lock);
-	name = map_get(&im->by_name, normal);
+	for (; *names && !name; names++)
+		name = map_get(&im->by_name, *names);
 	if (!name || name->row->removing)
 		return 0;
 	if (strv_has(im->settings.pinned, name->text))
-		return err_set(e, ERR_STATE, "image %s is pinned by the configuration", normal);
+		return err_set(e, ERR_STATE, "image %s is pinned by the configuration", name->text);
 	*going = going_names_locked(im, a, name);
 	return 0;
 }
 
-static int untag(struct images *im, struct arena *a, const char *normal, bool *last, struct err *e)
+static int untag(struct images *im, struct arena *a, char *const *names, bool *last, struct err *e)
 {
 	struct changes ch = { 0 };
 	char **going = NULL;
 
-	if (going_names(im, a, normal, &going, e) < 0)
+	if (going_names(im, a, names, &going, e) < 0)
 		return -1;
 	if (!going)
 		return 0;
@@ -678,28 +695,28 @@ static int untag(struct images *im, struct arena *a, const char *normal, bool *l
 
 int image_untag(struct images *im, struct call *c, const char *name, bool *last, struct err *e)
 {
-	const char *normal = normal_of(&c->arena, name);
+	char **names = names_of(im, &c->arena, name);
 	int rc;
 
 	*last = true;
-	if (!normal)
+	if (!names)
 		return 0;
 	if (write_begin(im, c, e) < 0)
 		return -1;
-	rc = untag(im, &c->arena, normal, last, e);
+	rc = untag(im, &c->arena, names, last, e);
 	write_end(im);
 	return rc;
 }
 
 int image_remove(struct images *im, struct call *c, const char *name, struct err *e)
 {
-	const char *normal = normal_of(&c->arena, name);
+	char **names = names_of(im, &c->arena, name);
 	bool removed = false;
 	int rc;
 
 	if (write_begin(im, c, e) < 0)
 		return -1;
-	rc = remove_rows(im, name, normal, &removed, e);
+	rc = remove_rows(im, name, names, &removed, e);
 	write_end(im);
 	if (rc < 0 || !removed)
 		return rc;

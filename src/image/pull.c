@@ -1,6 +1,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "image/pull_run.h"
+#include "image/registries.h"
 
 #include <unistd.h>
 
@@ -194,25 +195,42 @@ static void leave_locked(struct flight *f)
 	call_cancel(&f->call);
 }
 
-int image_pull(struct images *im, struct call *c, const struct image_pull_request *r, const char **id, struct err *e)
+static int pull_ref(struct images *im, struct call *c, const struct image_pull_request *r, const struct ref *ref,
+		    const char **id, struct err *e)
 {
 	static const struct image_auth anonymous;
 	const struct image_auth *k = r->auth ? r->auth : &anonymous;
 	struct pulls *ps = im->pulls;
 	struct flight *f = NULL;
-	struct ref ref;
 	int result;
 
-	if (ref_parse(&c->arena, r->reference ? r->reference : "", &ref, e) < 0)
-		return -1;
 	LOCKED(&ps->lock);
-	if (join_locked(ps, key_of(&c->arena, &ref, k), &ref, k, &f, e) < 0)
+	if (join_locked(ps, key_of(&c->arena, ref, k), ref, k, &f, e) < 0)
 		return -1;
 	result = wait_locked(ps, f, c, r, e);
 	if (result == 0)
 		*id = arena_strdup(&c->arena, f->id);
 	leave_locked(f);
 	return result;
+}
+
+int image_pull(struct images *im, struct call *c, const struct image_pull_request *r, const char **id, struct err *e)
+{
+	const char *others = "";
+	struct ref *refs;
+	size_t n;
+
+	if (registries_names(&c->arena, im->settings.registries_conf, r->reference ? r->reference : "", &refs, &n, e) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		if (pull_ref(im, c, r, &refs[i], id, e) == 0)
+			return 0;
+		if (call_check(c, &(struct err){ 0 }) < 0)
+			return -1;
+		if (i + 1 < n)
+			others = arena_printf(&c->arena, "%s; %.300s", others, e->msg);
+	}
+	return *others ? err_in(e, "%s may be one of %zu names%s", r->reference, n, others) : -1;
 }
 
 int pulls_open(struct images *im, struct err *e)

@@ -170,7 +170,8 @@ static int ask_token(struct registry *r, const struct registry_host *host, struc
 		     const struct challenge *c, const struct credentials *k, bool post,
 		     struct http_reply *reply, struct err *e)
 {
-	const char *scope = c->scope ? c->scope : arena_printf(a, "repository:%s:pull", r->ref.path);
+	const char *scope = c->scope ? c->scope : arena_printf(a, "repository:%s:pull",
+								host->host->repository ? host->host->repository : r->ref.path);
 	const char *query = arena_printf(a, "scope=%s%s%s", url_escape(a, scope), c->service ? "&service=" : "",
 					 c->service ? url_escape(a, c->service) : "");
 	struct http_request q = { .url = c->realm, .method = "GET", .tls = &host->tls,

@@ -10,6 +10,8 @@ static const struct json_field fields[] = {
 	{ "type", JSON_STR, offsetof(struct pull_message, type), JSON_REQUIRED },
 	TEXT("reference", reference),
 	{ "hostsDirs", JSON_STRV, offsetof(struct pull_message, hosts_dirs) },
+	{ "certsDirs", JSON_STRV, offsetof(struct pull_message, certs_dirs) },
+	TEXT("registriesConf", registries_conf),
 	NUMBER("parallel", parallel),
 	NUMBER("idleMs", idle_ms),
 	TEXT("username", username),

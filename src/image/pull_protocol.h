@@ -15,7 +15,8 @@ struct pull_message {
 	char *type;
 	/* start */
 	char *reference;
-	char **hosts_dirs;
+	char **hosts_dirs, **certs_dirs;
+	char *registries_conf;
 	int64_t parallel, idle_ms;
 	char *username, *password, *auth, *server_address, *identity_token, *registry_token;
 	/* fetch; digest, media_type and size in resolved too */

@@ -550,6 +550,7 @@ static int start_agent(struct pull *p, struct err *e)
 	struct pull_message m = {
 		.type = (char *)"start", .reference = (char *)p->name,
 		.hosts_dirs = split_dirs(p->a, s->hosts_dir),
+		.registries_conf = (char *)s->registries_conf, .certs_dirs = (char **)s->certs_dirs,
 		.parallel = s->parallel_layers, .idle_ms = s->pull_idle_ns / NS_PER_MS,
 		.username = (char *)k->username, .password = (char *)k->password, .auth = (char *)k->auth,
 		.server_address = (char *)k->server_address, .identity_token = (char *)k->identity_token,

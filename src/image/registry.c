@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "image/registries.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -73,7 +74,21 @@ static int load_file(struct registry *r, const char *dir, struct hosts *out, str
 	return 0;
 }
 
-/* The first folder that is there decides. */
+/* registries.conf, where it knows the repository; else the registry itself. */
+static int hosts_of_registries_conf(struct registry *r, struct hosts *out, struct err *e)
+{
+	struct registries_conf conf = { 0 };
+	bool found = false;
+
+	if (r->start->registries_conf && (registries_load(&r->arena, r->start->registries_conf, &conf, e) < 0 ||
+					  registries_conf_hosts(&r->arena, &conf, &r->ref, out, &found, e) < 0))
+		return -1;
+	if (!found)
+		hosts_default(&r->arena, r->ref.domain, out);
+	return 0;
+}
+
+/* The first folder that is there decides; *dir is NULL where none is. */
 static int find_hosts(struct registry *r, const char **dir, struct hosts *out, struct err *e)
 {
 	char **folders = hosts_folders(&r->arena, r->ref.domain);
@@ -87,9 +102,42 @@ static int find_hosts(struct registry *r, const char **dir, struct hosts *out, s
 				return -1;
 		}
 	}
-	*dir = "/";
-	hosts_default(&r->arena, r->ref.domain, out);
-	return 0;
+	*dir = NULL;
+	return hosts_of_registries_conf(r, out, e);
+}
+
+/* HOST/{*.crt,*.cert,*.key} of a folder as docker, podman and CRI-O have it (containers-certs.d(5)). */
+static int load_certs(struct registry *r, struct registry_host *to, struct err *e)
+{
+	char **ca = NULL;
+
+	for (char **root = r->start->certs_dirs; root && *root; root++) {
+		const char *folder = path_join(&r->arena, *root, to->host->authority);
+		char **names;
+
+		if (list_folder(&r->arena, folder, &names, e) < 0)
+			return -1;
+		if (!names)
+			continue;
+		for (; *names; names++) {
+			char *path = path_join(&r->arena, folder, *names), *key;
+
+			if (ends_with(path, ".crt"))
+				ca = strv_append(&r->arena, ca, path);
+			if (!ends_with(path, ".cert") || to->tls.cert.p)
+				continue;
+			key = arena_printf(&r->arena, "%.*s.key", (int)(strlen(path) - strlen(".cert")), path);
+			if (read_pem(r, "/", path, &to->tls.cert, e) < 0 || read_pem(r, "/", key, &to->tls.key, e) < 0)
+				return err_in(e, "client certificate");
+		}
+		break;
+	}
+	return ca ? load_ca(r, "/", ca, &to->tls.ca, e) : 0;
+}
+
+static const char *repository_at(const struct registry *r, const struct registry_host *h)
+{
+	return h->host->repository ? h->host->repository : r->ref.path;
 }
 
 int registry_load(struct registry *r, const struct pull_message *start, struct err *e)
@@ -104,8 +152,10 @@ int registry_load(struct registry *r, const struct pull_message *start, struct e
 		return -1;
 	for (size_t i = 0; i < hosts.n; i++) {
 		r->hosts[i].host = &hosts.host[i];
-		if (load_tls(r, dir, &r->hosts[i], e) < 0)
-			return err_in(e, "%s/hosts.toml: %s", dir, hosts.host[i].authority);
+		if (!dir && load_certs(r, &r->hosts[i], e) < 0)
+			return err_in(e, "%s", hosts.host[i].authority);
+		if (load_tls(r, dir ? dir : "/", &r->hosts[i], e) < 0)
+			return err_in(e, "%s/hosts.toml: %s", dir ? dir : "", hosts.host[i].authority);
 	}
 	r->nhosts = hosts.n;
 	return 0;
@@ -180,8 +230,8 @@ static char *first_url(struct registry *r, const struct registry_host *h, bool p
 	const struct host *x = h->host;
 	bool tls = streq(x->scheme, "https") || (x->tls_said && !ends_with(x->authority, ":80") && !plain);
 
-	return arena_printf(a, "%s://%s%s/%s/%s%s%s", tls ? "https" : "http", x->authority, x->path, r->ref.path,
-			    what, x->is_origin ? "" : "?ns=", x->is_origin ? "" : r->ref.domain);
+	return arena_printf(a, "%s://%s%s/%s/%s%s%s", tls ? "https" : "http", x->authority, x->path,
+			    repository_at(r, h), what, x->is_origin ? "" : "?ns=", x->is_origin ? "" : r->ref.domain);
 }
 
 /* "https://host:port" of a URL. */
@@ -402,7 +452,7 @@ int registry_get_anywhere(struct registry *r, unsigned capability, struct http *
 			worst = *e;
 	}
 	if (worst.kind == ERR_NONE)
-		return err_set(e, ERR_UNAVAILABLE, "%s: no host of hosts.toml may be asked%s", r->ref.domain,
+		return err_set(e, ERR_UNAVAILABLE, "%s: no host of hosts.toml or registries.conf may be asked%s", r->ref.domain,
 			       capability & HOST_RESOLVE ? " to resolve a tag" : "");
 	return err_set(e, worst.kind, "%s%s", worst.msg, others);
 }

@@ -305,13 +305,18 @@ int hosts_parse(struct arena *a, struct str text, const char *registry, struct h
 	return 0;
 }
 
+void host_init(struct arena *a, const char *registry, struct host *out)
+{
+	*out = (struct host){ .capabilities = HOST_PULL | HOST_RESOLVE | HOST_PUSH,
+			      .dial_timeout_ns = HOST_DIAL_TIMEOUT_S * NS_PER_S };
+	origin_of(a, registry, out);
+}
+
 void hosts_default(struct arena *a, const char *registry, struct hosts *out)
 {
 	struct host *h = arena_new0(a, struct host);
 
-	h->capabilities = HOST_PULL | HOST_RESOLVE | HOST_PUSH;
-	h->dial_timeout_ns = HOST_DIAL_TIMEOUT_S * NS_PER_S;
-	origin_of(a, registry, h);
+	host_init(a, registry, h);
 	*out = (struct hosts){ h, 1 };
 }
 

@@ -19,6 +19,7 @@ struct host {
 	char *scheme;             /* "http" or "https" */
 	char *authority;          /* "registry.example:5000" */
 	char *path;               /* "/v2", or what override_path says; no '/' at the end */
+	char *repository;         /* its name there; NULL: as in the reference */
 	unsigned capabilities;    /* HOST_PULL… */
 	char **ca;                /* PEM files; NULL: none */
 	struct json_vec client;   /* of struct host_client */
@@ -45,6 +46,9 @@ int hosts_parse(struct arena *a, struct str text, const char *registry, struct h
 /* Where no hosts.toml is: the registry itself. docker.io is registry-1.docker.io; a loopback registry
  * is tried with TLS, without verification, then with plain http. */
 void hosts_default(struct arena *a, const char *registry, struct hosts *out);
+
+/* The registry itself, as hosts_default has it, with all settings but those of TLS at their defaults. */
+void host_init(struct arena *a, const char *registry, struct host *out);
 
 /* "localhost", 127.0.0.0/8, [::1], with or without a port. */
 bool host_is_loopback(const char *authority);

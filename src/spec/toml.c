@@ -94,6 +94,15 @@ static struct json *member(const struct json *table, const char *key)
 	return NULL;
 }
 
+static struct json *last_member(const struct json *array)
+{
+	struct json *m = array->first;
+
+	while (m && m->next)
+		m = m->next;
+	return m;
+}
+
 static bool is_defined(const struct parser *t, const struct json *table)
 {
 	for (const struct defined *d = t->defined; d; d = d->next) {
@@ -247,7 +256,8 @@ static int parse_key(struct parser *t, char **out, struct err *e)
 	return 0;
 }
 
-/* The table `key` of *table, made where there is none; *table becomes it. */
+/* The table `key` of *table, made where there is none; *table becomes it. Of an array that [[key]] made, the last
+ * element. */
 static int enter(struct parser *t, struct json **table, const char *key, struct err *e)
 {
 	struct json *m = member(*table, key);
@@ -257,6 +267,8 @@ static int enter(struct parser *t, struct json **table, const char *key, struct 
 		m->key = key;
 		if (add_member(t, *table, m, e) < 0)
 			return -1;
+	} else if (m->type == JSON_ARRAY && is_defined(t, m)) {
+		m = last_member(m);
 	} else if (m->type != JSON_OBJECT) {
 		return err_set(e, ERR_INVALID, "line %u: \"%.100s\" has a value already (line %u)", t->line,
 			       key, m->line);
@@ -429,13 +441,41 @@ static int parse_pair(struct parser *t, struct json *table, struct err *e)
 	return add_member(t, table, v, e);
 }
 
+/* [[a.b]]: one more element of the array b; marked as defined, so that it is none of those in brackets. */
+static int parse_element(struct parser *t, struct json *root, struct json **table, struct err *e)
+{
+	struct json *into = root, *array, *v;
+	char *key;
+
+	t->p += 2;
+	if (parse_path(t, &into, &key, e) < 0)
+		return -1;
+	if (!at(t, "]]"))
+		return fail(t, e, "expected ']]' after the name of the array of tables");
+	array = member(into, key);
+	if (!array) {
+		array = new_value(t, JSON_ARRAY);
+		array->key = key;
+		define(t, array);
+		if (add_member(t, into, array, e) < 0)
+			return -1;
+	} else if (array->type != JSON_ARRAY || !is_defined(t, array)) {
+		return err_set(e, ERR_INVALID, "line %u: \"%.100s\" has a value already (line %u)", t->line, key,
+			       array->line);
+	}
+	v = new_value(t, JSON_OBJECT);
+	t->p += 2;
+	*table = v;
+	return add_member(t, array, v, e);
+}
+
 static int parse_header(struct parser *t, struct json *root, struct json **table, struct err *e)
 {
 	struct json *into = root;
 	char *key;
 
 	if (at(t, "[["))
-		return fail(t, e, "arrays of tables ([[…]]) have no meaning here");
+		return parse_element(t, root, table, e);
 	t->p++;
 	if (parse_path(t, &into, &key, e) < 0 || enter(t, &into, key, e) < 0)
 		return -1;

@@ -1,6 +1,6 @@
 /* TOML as configuration files use it: tables, dotted and quoted keys, strings of all four kinds,
- * integers, floats, booleans, arrays, inline tables, comments. Not: dates, and arrays of tables
- * ([[…]]), which no file of ours has; both are refused by name.
+ * integers, floats, booleans, arrays, inline tables, arrays of tables ([[…]]), comments. Not: dates, which no
+ * file of ours has; they are refused.
  *
  * The result is a JSON tree (base/json.h), so a document is read with the same field tables and its
  * errors name line, column and field. Bounded: TOML_MAX bytes, nesting of TOML_DEPTH_MAX, TOML_MEMBERS_MAX

@@ -87,6 +87,8 @@ socket: {self.sock}
 user_socket: {self.user_sock}
 libexec: {self.libexec()}
 hosts_dirs: [{self.dir}/hosts.d]
+registries_conf: {self.dir}/registries.conf
+certs_dirs: [{self.dir}/certs.d]
 cni:
   conf_dir: {self.dir}/cni
   bin_dirs: [{", ".join(map(str, self.bin_dirs))}]

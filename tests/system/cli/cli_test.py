@@ -110,6 +110,17 @@ def test_images(t, n, r, box):
         ok(n.cli("rmi", ident), out=f"{ident}\n")
         ok(n.cli("images", "-q"), out="")
         ok(n.cli("pull", box))
+    with t.test("a short name is what registries.conf makes of it, and a bad file is named"):
+        conf = n.dir / "registries.conf"
+        conf.write_text(f'unqualified-search-registries = ["127.0.0.1:1", "{r.address}"]\n[aliases]\nbox = "{box.rpartition(":")[0]}"\n')
+        ok(n.cli("pull", "-q", "box:1"), out=n.cli("images", "-q").stdout)
+        ok(n.cli("run", "--rm", "--network", "none", "box:1", "echo", "hi"), out="hi\n")
+        ok(n.cli("inspect", "t/busybox:1"), out=re.compile(re.escape(box)))
+        ok(n.cli("pull", "-q", "t/busybox:1"), out=n.cli("images", "-q").stdout)
+        ok(n.cli("pull", "t/nosuch", check=False), 125, err="2 names.*127.0.0.1:1.*onnect.*not found")
+        conf.write_text("[[registry]]\nlocation = 'https://x'\n")
+        ok(n.cli("pull", "box:1", check=False), 125, err="registries.conf: line 1: .*scheme")
+        conf.unlink()
     with t.test("inspect of an image is JSON with its digests"):
         ok(n.cli("inspect", box), out=re.compile(r'"repo_digests"'))
     with t.test("a terminal sees a progress bar"):

@@ -76,6 +76,73 @@ class Case(unittest.TestCase):
             self.assert_image(a)
 
 
+class RegistriesConf(Case):
+    """registries.conf of CRI-O and podman, where no hosts.toml speaks of the registry."""
+
+    def conf(self, text, *more):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="knarr-test-conf-")))
+        folder.chmod(0o755)
+        (folder / "registries.conf").write_text(text)
+        (folder / "registries.conf.d").mkdir()
+        for i, part in enumerate(more):
+            (folder / f"registries.conf.d/{i}.conf").write_text(part)
+        return {"registriesConf": str(folder / "registries.conf")}
+
+    def test_a_location_stands_for_a_prefix(self):
+        how = self.conf(f'[[registry]]\nprefix = "registry.example/team"\nlocation = "{self.registry.address}/a"\n')
+        self.passes("registry.example/team/b:1", **how)
+        self.passes(f"registry.example/team/b@{self.digest}", **how)
+
+    def test_a_drop_in_replaces_an_entry_and_a_wildcard_matches_below(self):
+        bad = f'[[registry]]\nprefix = "*.example"\nlocation = "127.0.0.1:{registry.free_port()}"\n'
+        good = f'[[registry]]\nprefix = "*.example"\nlocation = "{self.registry.address}"\n'
+        self.passes("x.y.example/a/b:1", **self.conf(bad, good))
+
+    def test_mirrors_come_first_and_the_next_one_helps(self):
+        gone, here = self.front(), self.front()
+        gone.rule = lambda h: h.reply(404)
+        how = self.conf(f'''[[registry]]
+location = "registry.example"
+[[registry.mirror]]
+location = "{gone.address}/none"
+insecure = true
+[[registry.mirror]]
+location = "{here.address}/a"
+insecure = true
+''')
+        self.passes("registry.example/b:1", **how)
+        self.assertTrue(gone.count("/v2/none/b/") and here.count("/v2/a/b/"))
+
+    def test_a_mirror_for_digests_is_not_asked_for_a_tag(self):
+        mirror = self.front()
+        how = self.conf(f'''[[registry]]
+prefix = "registry.example"
+location = "{self.registry.address}"
+mirror-by-digest-only = true
+[[registry.mirror]]
+location = "{mirror.address}"
+insecure = true
+''')
+        self.passes("registry.example/a/b:1", **how)
+        self.assertEqual(mirror.seen, [])
+        self.passes(f"registry.example/a/b@{self.digest}", **how)
+        self.assertTrue(mirror.count("/v2/a/b/manifests/sha256:"))
+
+    def test_what_is_blocked_is_refused_by_name(self):
+        how = self.conf('[[registry]]\nlocation = "registry.example/bad"\nblocked = true\n')
+        self.fails("registry.example/bad/x:1", "denied", 'registries.conf blocks "registry.example/bad"', **how)
+
+    def test_hosts_toml_goes_before(self):
+        with Hosts() as h:
+            h.write("registry.example", f'server = "http://{self.registry.address}"')
+            how = self.conf('[[registry]]\nlocation = "registry.example"\nblocked = true\n')
+            self.passes("registry.example/a/b:1", hostsDirs=[str(h.folder)], **how)
+
+    def test_a_bad_file_is_named_with_its_line(self):
+        self.fails("registry.example/a:1", "invalid", r"registries.conf: .*line 2.*blocke", **self.conf("[[registry]]\nblocke = 1\n"))
+        self.fails("registry.example/a:1", "invalid", "version 1", **self.conf("[registries.search]\nregistries = ['a.b']\n"))
+
+
 class Plain(Case):
     def test_by_tag_and_by_digest(self):
         self.passes(f"{self.registry.address}/a/b:1")
@@ -355,6 +422,18 @@ class Tls(Case):
             self.fails("images.example/a/b:1", "unavailable", "certificate", hostsDirs=[str(h.folder)])
             h.write("images.example", f'server = "https://{front.address}"\nskip_verify = true\n')
             self.passes("images.example/a/b:1", hostsDirs=[str(h.folder)])
+
+    def test_a_private_ca_in_certs_d(self):
+        front = self.front(context=self.context)
+        with tempfile.TemporaryDirectory(prefix="knarr-test-certs-") as name:
+            folder = pathlib.Path(name)
+            folder.chmod(0o755)
+            host = f"localhost:{front.address.split(':')[1]}"
+            (folder / "registries.conf").write_text(f'[[registry]]\nprefix = "registry.example"\nlocation = "{host}"\n')
+            (folder / "certs.d" / host).mkdir(parents=True)
+            shutil.copy(f"{self.folder}/ca.crt", folder / "certs.d" / host / "ca.crt")
+            self.passes("registry.example/a/b:1", certsDirs=[str(folder / "certs.d")],
+                        registriesConf=str(folder / "registries.conf"))
 
     def test_a_loopback_registry_may_have_any_certificate(self):
         self.passes(f"{self.front(context=self.context).address}/a/b:1")

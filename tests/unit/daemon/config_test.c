@@ -33,6 +33,8 @@ TEST(every_key_is_read)
 	assert_string_equal(c.run, "/run/other");
 	assert_string_equal(c.user_socket, "/run/b.sock");
 	assert_string_equal(c.hosts_dirs[1], "/etc/b");
+	assert_string_equal(c.registries_conf, "/etc/r/registries.conf");
+	assert_string_equal(c.certs_dirs[0], "/etc/r/certs.d");
 	assert_string_equal(c.pinned_images[1], "registry.example/b:2");
 	assert_null(c.pinned_images[2]);
 	assert_int_equal(c.shm_bytes, 128 << 20);

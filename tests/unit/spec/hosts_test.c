@@ -113,7 +113,7 @@ TEST(errors_name_the_line)
 		{ "[host.\"https://a b\"]\n", "not a URL" },
 		{ "server = \"x\"\nserver = \"y\"", "line 2" },
 		{ "[host.\"https://a\"]\n[host.\"https://a\"]", "line 2" },
-		{ "[[host]]\n", "arrays of tables" },
+		{ "[[host]]\n", "host must be a table" },
 		{ "[host.\"https://a\"]\nskip_verify = \"yes\"", "skip_verify" },
 		{ "ca = 5", "line 1: ca" },
 		{ "[header]\n\"a b\" = \"x\"", "line 2" },
