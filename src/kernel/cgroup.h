@@ -97,6 +97,8 @@ int cgroup_read(const struct cgroup_layout *l, enum cgroup_controller c, const c
 enum { CGROUP_SKIP_UNIFIED = BIT(0) };
 int cgroup_join_self(const struct cgroup_layout *l, const char *path, const char *exec_path, int flags,
 		     struct err *e);
+/* The same, in the hierarchies of these indexes alone. */
+int cgroup_join_self_in(const struct cgroup_layout *l, const char *path, unsigned hierarchies, struct err *e);
 /* Another process, whole (cgroup.procs); for tests and for monitors. */
 int cgroup_join_pid(const struct cgroup_layout *l, const char *path, pid_t pid, struct err *e);
 

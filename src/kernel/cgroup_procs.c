@@ -52,6 +52,15 @@ int cgroup_join_self(const struct cgroup_layout *l, const char *path, const char
 	return 0;
 }
 
+int cgroup_join_self_in(const struct cgroup_layout *l, const char *path, unsigned hierarchies, struct err *e)
+{
+	for (size_t i = 0; i < l->nh; i++)
+		if (hierarchies & BIT(i) &&
+		    join_one(&l->h[i], path, l->h[i].controllers & BIT(CGROUP_UNIFIED) ? "cgroup.procs" : "tasks", "0", e) < 0)
+			return -1;
+	return 0;
+}
+
 int cgroup_join_pid(const struct cgroup_layout *l, const char *path, pid_t pid, struct err *e)
 {
 	char who[16];

@@ -14,6 +14,9 @@ struct child {
 	const struct oci_hooks *hooks;
 	const struct container_spec *spec;
 	const char *cgroup, *exec_cgroup; /* NULL: none to join */
+	const struct exec_cgroup *cgroups; /* joined after those */
+	size_t ncgroups;
+	int rdt_tasks_fd;               /* -1 */
 	bool in_unified;                /* cloned into the v2 cgroup */
 	const struct plan_join *joins;
 	size_t njoins;

@@ -83,9 +83,15 @@ int child_early(struct child *c, struct err *e)
 	(void)umask(0);
 	if (set_affinity(c, &c->process->cpus_initial, "initial", e) < 0)
 		return -1;
+	/* "0" is whoever writes it. */
+	if (c->rdt_tasks_fd >= 0 && write(c->rdt_tasks_fd, "0", 1) != 1)
+		return err_sys(e, errno, "linux.intelRdt: join the class");
 	if (c->cgroup && cgroup_join_self(&c->rt->cgroups, c->cgroup, c->exec_cgroup,
 					  c->in_unified ? CGROUP_SKIP_UNIFIED : 0, e) < 0)
 		return -1;
+	for (size_t i = 0; i < c->ncgroups; i++)
+		if (cgroup_join_self_in(&c->rt->cgroups, c->cgroups[i].path, c->cgroups[i].hierarchies, e) < 0)
+			return -1;
 	if (set_affinity(c, &c->process->cpus_final, "final", e) < 0 || set_oom_score(c, e) < 0)
 		return -1;
 	/* What the joining process must not have: it could name another pid there. */
@@ -325,7 +331,8 @@ static int set_user(const struct plan_process *p, struct err *e)
 	if (changes && caps_keep_over_setuid(e) < 0)
 		return -1;
 	/* By number, on the system call: glibc's wrappers would tell other threads. */
-	if (syscall(SYS_setgroups, p->ngids, p->gids) < 0 && (errno != EPERM || p->ngids))
+	if (!(p->flags & CONTAINER_KEEP_GROUPS) && syscall(SYS_setgroups, p->ngids, p->gids) < 0 &&
+	    (errno != EPERM || p->ngids))
 		return err_sys(e, errno, "set %zu supplementary groups", p->ngids);
 	if (syscall(SYS_setresgid, p->gid, p->gid, p->gid) < 0)
 		return err_sys(e, errno, "become group %u", p->gid);

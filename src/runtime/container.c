@@ -457,6 +457,7 @@ static int create(struct runtime *rt, const struct container_spec *s, const stru
 	struct child child = {
 		.rt = rt, .plan = plan, .process = &plan->process, .hooks = s->config->hooks, .spec = s,
 		.cgroup = s->cgroup, .joins = plan->joins, .njoins = plan->njoins, .join_pidfd = -1,
+		.rdt_tasks_fd = s->rdt_tasks_fd,
 		.fifo_fd = s->exec_fifo_fd, .rootfd = -1, .old_root_fd = -1, .sync_fd = -1, .console_sock = -1,
 	};
 	struct oci_state state = {
@@ -599,6 +600,7 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	struct plan_process process;
 	struct child child = {
 		.rt = rt, .process = &process, .cgroup = s->cgroup, .exec_cgroup = s->exec_cgroup,
+		.cgroups = s->cgroups, .ncgroups = s->ncgroups, .rdt_tasks_fd = s->rdt_tasks_fd,
 		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .old_root_fd = -1, .sync_fd = -1, .console_sock = -1,
 	};
 	struct oci_state state = {
@@ -641,7 +643,7 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 			child.join_flags |= kind;
 	}
 	/* A process that joins a frozen v1 cgroup would stop there for good, and we with it. */
-	if (s->cgroup && cgroup_is_frozen(&rt->cgroups, s->cgroup))
+	if (s->cgroup && !(s->flags & CONTAINER_IGNORE_PAUSED) && cgroup_is_frozen(&rt->cgroups, s->cgroup))
 		return err_set(e, ERR_STATE, "container %s is paused", s->id);
 	if ((apart || (go.pid_ns_fd >= 0 && traced) ? launch_guarded : launch_beside)(&go, a, s, &p, e) < 0)
 		return -1;

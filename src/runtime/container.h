@@ -77,6 +77,8 @@ enum {
 	 * container's is seen in its config). Then the process is made outside of the namespace and enters
 	 * it last, with nothing in it that a tracer could use. Some 0.2 ms dearer. */
 	CONTAINER_TRACED = BIT(5),
+	CONTAINER_KEEP_GROUPS = BIT(7), /* the caller's supplementary groups stay, additionalGids is not used */
+	CONTAINER_IGNORE_PAUSED = BIT(6), /* exec_spec.flags: a frozen container is no error: we stand still until it thaws */
 };
 
 struct container_spec {
@@ -95,9 +97,11 @@ struct container_spec {
 	int exec_fifo_fd;               /* CONTAINER_WAIT: O_PATH of a fifo; opened for writing by the
 	                                 * process, which so waits until someone reads (knarr-oci start).
 	                                 * -1: out->start_fd is used */
+	int rdt_tasks_fd;               /* where linux.intelRdt puts the process (runtime/rdt.h); -1: nowhere */
 	unsigned flags;
 };
-#define CONTAINER_SPEC_INIT { .root_fd = -1, .std_in = -1, .std_out = -1, .std_err = -1, .exec_fifo_fd = -1 }
+#define CONTAINER_SPEC_INIT { .rdt_tasks_fd = -1, .root_fd = -1, \
+			      .std_in = -1, .std_out = -1, .std_err = -1, .exec_fifo_fd = -1 }
 
 struct container_process {
 	pid_t pid;
@@ -123,6 +127,10 @@ bool container_may_trace(const struct oci_config *config);
 
 /* --- another process in it ------------------------------------------------------------------------ */
 
+struct exec_cgroup {            /* where an exec goes instead of the container's own cgroup */
+	unsigned hierarchies;   /* BIT(index) of struct cgroup_layout's */
+	const char *path;
+};
 struct exec_spec {
 	const char *id;
 	const char *bundle;             /* for a seccomp agent; NULL: not told to it */
@@ -132,12 +140,16 @@ struct exec_spec {
 	const char *cgroup;             /* the container's */
 	const char *exec_cgroup;        /* made with cgroup_create_exec(); NULL: the container's own, or, where
 	                                 * it takes no process (v2), that of the first process below it */
+	const struct exec_cgroup *cgroups; /* existing ones, for knarr-oci exec --cgroup */
+	size_t ncgroups;
+	int rdt_tasks_fd;
 	int std_in, std_out, std_err;
 	unsigned preserve_fds;
 	int parent_death_signal;
-	unsigned flags;                 /* CONTAINER_NO_SESSION, CONTAINER_NO_KEYRING, CONTAINER_TRACED */
+	unsigned flags;                 /* CONTAINER_NO_SESSION, CONTAINER_NO_KEYRING, CONTAINER_TRACED,
+	                                 * CONTAINER_IGNORE_PAUSED */
 };
-#define EXEC_SPEC_INIT { .pidfd = -1, .std_in = -1, .std_out = -1, .std_err = -1 }
+#define EXEC_SPEC_INIT { .pidfd = -1, .rdt_tasks_fd = -1, .std_in = -1, .std_out = -1, .std_err = -1 }
 
 /* ERR_STATE: the container has ended, or is frozen. Else as container_create(). */
 int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *s,
@@ -152,5 +164,10 @@ int container_cgroup_remove(const struct cgroup_layout *l, const char *cgroup, i
 /* Runs hooks in order with the state on their stdin (runtime.md, "Hooks"); the error names the hook. */
 struct oci_state;
 int container_hooks_run(const struct json_vec *hooks, const struct oci_state *state, struct err *e);
+/* All of them, whatever fails: that is logged (poststop). */
+void container_hooks_run_all(const struct json_vec *hooks, const struct oci_state *state);
+/* Where the hooks' stdout and stderr go (run.oci.hooks.stdout, .stderr); -1: nowhere, but a failed hook's stderr
+ * is part of the error. For the whole process. */
+void container_hooks_output(int out_fd, int err_fd);
 
 #endif

@@ -3,14 +3,28 @@
 #ifndef KNARR_RUNTIME_OCI_H
 #define KNARR_RUNTIME_OCI_H
 
+#include "base/opt.h"
 #include "runtime/container.h"
 #include "spec/oci_state.h"
+
+struct oci_app;
+
+struct oci_command {
+	const char *name;
+	int (*run)(struct oci_app *app, char *const *argv, struct err *e);
+	unsigned flags;
+	const char *args;               /* what follows the options, for its help */
+	const char *help;
+};
 
 struct oci_app {
 	struct arena arena;             /* the whole run's */
 	const char *root;               /* --root: one folder a container */
 	const char *log, *log_format;
-	bool debug, systemd_cgroup;
+	int log_fd;                     /* --log's; -1: stderr alone */
+	bool debug, systemd_cgroup, no_cgroup; /* no_cgroup: --cgroup-manager=disabled */
+	unsigned container_flags;       /* CONTAINER_…, of annotations */
+	const struct oci_command *command; /* the one under way */
 	struct runtime rt;
 	bool rt_open;
 	char *const *envp;
@@ -22,6 +36,17 @@ struct oci_record {
 	int32_t pid;
 	uint64_t start_ticks;           /* with pid: names the process for good */
 	struct json_map annotations;
+	bool shares_pids;               /* it has no pid namespace of its own */
+	bool has_poststart;             /* `start` has hooks to run */
+	char *rdt_group, *rdt_monitor;  /* what linux.intelRdt made; NULL: nothing to remove */
+};
+
+struct oci_report {             /* runc's own form of the state */
+	char *oci_version, *id;
+	int32_t pid;
+	char *status, *bundle, *rootfs, *created;
+	struct json_map annotations;
+	char *owner;
 };
 
 int oci_record_load(struct oci_app *app, const char *id, struct oci_record *out, struct err *e);
@@ -36,8 +61,34 @@ int oci_record_ids(struct oci_app *app, char ***out, struct err *e);
 
 int oci_runtime(struct oci_app *app, struct err *e); /* opens app->rt once */
 int oci_bundle_load(struct oci_app *app, const char *bundle, struct oci_config *out, struct err *e);
+/* As oci_config_validate(), with the place in the text. */
+int oci_bundle_validate(struct oci_app *app, const char *bundle, const struct oci_config *c, struct err *e);
+/* Runs the hooks for the end, if the bundle is still there; what fails is logged. */
+void oci_poststop(struct oci_app *app, const struct oci_record *r);
 /* Sets HOME where p's environment has none, as runc does: the user's in root's /etc/passwd, else "/". */
 void oci_home_set(struct oci_app *app, const char *root, struct oci_process *p);
+
+/* The annotations run.oci.… that change the document (knarr-oci(8)). */
+int oci_annotations_apply(struct oci_app *app, struct oci_config *c, struct err *e);
+/* ERR_STATE: the container was made without a cgroup of its own. */
+int oci_need_cgroup(const struct oci_record *r, const char *command, struct err *e);
+int oci_load_running(struct oci_app *app, const char *id, struct oci_record *r, enum oci_status *status, struct err *e);
+
+/* opts_parse() for a command; --help prints its help and ends the program. */
+int oci_options(struct oci_app *app, const struct opt *opts, int flags, char *const *argv, char ***words, struct err *e);
+/* For a command without options: its one argument. */
+int oci_only_id(struct oci_app *app, char *const *argv, const char **id, struct err *e);
+/* The fds 3 … 2 + n are open; else ERR_INVALID names the first that is not. */
+int oci_check_fds(int64_t n, struct err *e);
+/* Compact JSON with a line a member, as Go's MarshalIndent prints it. */
+int oci_json_indent(struct buf *b, struct str compact, const char *unit, struct err *e);
+
+/* oci_rdt.c: linux.intelRdt of a container that is made, joined, updated, deleted. */
+int oci_rdt_create(struct oci_app *app, const struct oci_config *c, struct oci_record *r, int *tasks_fd, struct err *e);
+int oci_rdt_join(struct oci_app *app, const struct oci_config *c, const struct oci_record *r, int *tasks_fd,
+		 struct err *e);
+int oci_rdt_update(struct oci_app *app, const struct oci_record *r, const char *l3, const char *bandwidth, struct err *e);
+int oci_rdt_remove(const struct oci_record *r, struct err *e);
 
 /* The commands: argv[0] is the command's name; they return the exit code, -1 with *e. */
 int oci_create_command(struct oci_app *app, char *const *argv, struct err *e);
@@ -51,12 +102,15 @@ int oci_list_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_ps_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_pause_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_resume_command(struct oci_app *app, char *const *argv, struct err *e);
+int oci_events_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_update_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_spec_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_features_command(struct oci_app *app, char *const *argv, struct err *e);
 
 /* oci_console.c */
 int oci_console_send(const char *socket_path, int console_fd, struct err *e);
+/* The text and the fd in one message to whoever listens on the socket. */
+int oci_fd_send(const char *socket_path, const char *text, int fd, struct err *e);
 /* Waits for the process and passes on signals and, where console_fd is one, the terminal's bytes. */
 int oci_foreground(const struct container_process *p, int console_fd, int *code, struct err *e);
 

@@ -15,17 +15,22 @@
 #include <termios.h>
 #include <unistd.h>
 
-int oci_console_send(const char *socket_path, int console_fd, struct err *e)
+int oci_fd_send(const char *socket_path, const char *text, int fd, struct err *e)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 	auto_fd int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (strlen(socket_path) >= sizeof(to.sun_path))
-		return err_set(e, ERR_INVALID, "--console-socket: the path is too long");
+		return err_set(e, ERR_INVALID, "%s: too long for a socket's path", socket_path);
 	memcpy(to.sun_path, socket_path, strlen(socket_path) + 1);
 	if (s < 0 || connect(s, (struct sockaddr *)&to, sizeof(to)) < 0)
 		return err_sys(e, errno, "connect to %s", socket_path);
-	return fd_send_msg(s, "/dev/ptmx", 9, &console_fd, 1, e);
+	return fd_send_msg(s, text, strlen(text), &fd, 1, e);
+}
+
+int oci_console_send(const char *socket_path, int console_fd, struct err *e)
+{
+	return oci_fd_send(socket_path, "/dev/ptmx", console_fd, e);
 }
 
 static void copy_size(int console_fd)

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 struct create_options {
-	const char *bundle, *console_socket, *pid_file;
+	const char *bundle, *console_socket, *pidfd_socket, *pid_file;
 	bool detach, keep, no_pivot, no_new_keyring, no_subreaper;
 	int64_t preserve_fds;
 };
@@ -49,12 +49,35 @@ int oci_bundle_load(struct oci_app *app, const char *bundle, struct oci_config *
 	return 0;
 }
 
+/* Errors of the document's sense name a field; where in the text it stands is added here. */
+static int placed(struct oci_app *app, const char *bundle, struct err *e)
+{
+	auto_fd int dir = -1;
+	struct str text;
+	struct err ignored;
+
+	dir = fd_open(AT_FDCWD, bundle, O_PATH | O_DIRECTORY, &ignored);
+	if (e->kind == ERR_INVALID && dir >= 0 &&
+	    fs_read_file(&app->arena, dir, "config.json", OCI_CONFIG_MAX, &text, &ignored) == 0)
+		oci_config_place(&app->arena, text, e);
+	return -1;
+}
+
+int oci_bundle_validate(struct oci_app *app, const char *bundle, const struct oci_config *c, struct err *e)
+{
+	return oci_config_validate(c, e) < 0 ? placed(app, bundle, e) : 0;
+}
+
 /* "/a/b", a path relative to our default, or what --systemd-cgroup wants and we do not do yet. */
 static int cgroup_of(struct oci_app *app, const struct oci_config *c, const char *id, const char **out,
 		     struct err *e)
 {
 	const char *path = c->on_linux ? c->on_linux->cgroups_path : NULL;
 
+	if (app->no_cgroup) {
+		*out = NULL;
+		return 0;
+	}
 	if (app->systemd_cgroup)
 		return err_set(e, ERR_UNIMPLEMENTED, "--systemd-cgroup is not supported by this version");
 	if (str_is_empty(path))
@@ -78,25 +101,41 @@ static int parse(struct oci_app *app, char *const *argv, bool run, struct create
 	const struct opt opts[] = {
 		{ OPT_STR, 'b', "bundle", &o->bundle, "PATH", "the bundle's folder" },
 		{ OPT_STR, 0, "console-socket", &o->console_socket, "PATH", "receives the terminal" },
+		{ OPT_STR, 0, "pidfd-socket", &o->pidfd_socket, "PATH", "receives the process's pidfd" },
 		{ OPT_STR, 0, "pid-file", &o->pid_file, "PATH", "gets the process's number" },
 		{ OPT_FLAG, 0, "no-pivot", &o->no_pivot, NULL, "chroot instead of pivot_root" },
 		{ OPT_FLAG, 0, "no-new-keyring", &o->no_new_keyring, NULL, "keeps the session keyring" },
 		{ OPT_I64, 0, "preserve-fds", &o->preserve_fds, "N", "fds passed on" },
-		{ run ? OPT_FLAG : OPT_END, 'd', "detach", &o->detach, NULL, "does not wait" },
+		{ run ? OPT_FLAG : OPT_END, 'd', "detach", &o->detach, NULL, "does not wait" }, /* the rest is run's */
 		{ OPT_FLAG, 0, "keep", &o->keep, NULL, "does not delete at the end" },
 		{ OPT_FLAG, 0, "no-subreaper", &o->no_subreaper, NULL, "is no subreaper" },
 		{ 0 },
 	};
 	char **words;
 
-	if (opts_parse(&app->arena, opts, 0, argv, &words, e) < 0)
+	if (oci_options(app, opts, 0, argv, &words, e) < 0)
 		return -1;
 	if (strv_len(words) != 1)
 		return err_set(e, ERR_INVALID, "%s: exactly one container id is needed", argv[0]);
 	if (o->preserve_fds < 0 || o->preserve_fds > 1000)
 		return err_set(e, ERR_INVALID, "--preserve-fds: not a number of fds");
 	*id = words[0];
-	return 0;
+	return oci_check_fds(o->preserve_fds, e);
+}
+
+/* Sockets that systemd has opened for the service (sd_listen_fds(3)) lie where the preserved fds do. */
+static void pass_listen_fds(struct oci_app *app, struct create_options *o, struct oci_process *p)
+{
+	const char *n = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
+	struct err ignored;
+	int64_t count, who;
+
+	if (!n || !pid || str_to_i64(str_of(n), &count, &ignored) < 0 || str_to_i64(str_of(pid), &who, &ignored) < 0 ||
+	    who != getpid() || count <= 0 || count > 1000)
+		return;
+	o->preserve_fds += count;
+	p->env = strv_append(&app->arena, p->env, arena_printf(&app->arena, "LISTEN_FDS=%lld", (long long)count));
+	p->env = strv_append(&app->arena, p->env, "LISTEN_PID=1");
 }
 
 struct making {
@@ -124,7 +163,7 @@ static int save(struct making *m, struct err *e)
 			return -1;
 		fd_close(&m->process.console_fd);
 	}
-	return 0;
+	return m->o.pidfd_socket ? oci_fd_send(m->o.pidfd_socket, "pidfd", m->process.pidfd, e) : 0;
 }
 
 static void give_up(struct making *m)
@@ -135,10 +174,34 @@ static void give_up(struct making *m)
 		struct proc p = { m->process.pid, m->process.pidfd };
 
 		proc_kill_and_reap(&p);
-		(void)container_cgroup_remove(&m->app->rt.cgroups, m->spec.cgroup, 2000, &ignored);
+		if (m->spec.cgroup)
+			(void)container_cgroup_remove(&m->app->rt.cgroups, m->spec.cgroup, 2000, &ignored);
 	}
 	container_process_close(&m->process);
+	(void)oci_rdt_remove(&m->record, &ignored);
 	(void)oci_record_drop(m->app, m->record.id, &ignored);
+}
+
+static int launch(struct making *m, struct err *e)
+{
+	auto_fd int rdt = -1;
+
+	if (oci_rdt_create(m->app, &m->config, &m->record, &rdt, e) < 0)
+		return -1;
+	m->spec.rdt_tasks_fd = rdt;
+	if (container_create(&m->app->rt, &m->app->arena, &m->spec, &m->process, e) < 0)
+		return placed(m->app, m->record.bundle, e);
+	return save(m, e);
+}
+
+static int poststart(const struct oci_config *c, const struct oci_record *r, struct err *e)
+{
+	struct oci_state state = {
+		.oci_version = (char *)OCI_VERSION, .id = r->id, .status = (char *)oci_status_name(OCI_RUNNING),
+		.pid = r->pid, .bundle = r->bundle, .annotations = r->annotations,
+	};
+
+	return c->hooks ? container_hooks_run(&c->hooks->poststart, &state, e) : 0;
 }
 
 static int check_terminal(const struct making *m, bool foreground, struct err *e)
@@ -152,6 +215,13 @@ static int check_terminal(const struct making *m, bool foreground, struct err *e
 	return 0;
 }
 
+static bool shares_pids(const struct oci_config *c)
+{
+	const struct oci_namespace *ns = oci_namespace_find(c, "pid");
+
+	return !ns || !str_is_empty(ns->path);
+}
+
 /* Loads, checks, reserves the name and makes the process. */
 static int make(struct making *m, const char *id, bool foreground, struct err *e)
 {
@@ -163,11 +233,15 @@ static int make(struct making *m, const char *id, bool foreground, struct err *e
 		return err_sys(e, errno, "bundle %s", bundle);
 	m->record = (struct oci_record){ .oci_version = (char *)OCI_VERSION, .id = (char *)id,
 					 .bundle = arena_strdup(&app->arena, absolute), .owner = "" };
-	if (oci_bundle_load(app, m->record.bundle, &m->config, e) < 0 || oci_config_validate(&m->config, e) < 0)
+	if (oci_bundle_load(app, m->record.bundle, &m->config, e) < 0 ||
+	    oci_bundle_validate(app, m->record.bundle, &m->config, e) < 0 || oci_annotations_apply(app, &m->config, e) < 0)
 		return -1;
+	pass_listen_fds(app, &m->o, m->config.process);
 	if (check_terminal(m, foreground, e) < 0 || oci_runtime(app, e) < 0)
 		return -1;
 	m->record.annotations = m->config.annotations;
+	m->record.shares_pids = shares_pids(&m->config);
+	m->record.has_poststart = m->config.hooks && m->config.hooks->poststart.count;
 	m->record.rootfs = m->config.root->path[0] == '/' ? m->config.root->path :
 			   path_join(&app->arena, m->record.bundle, m->config.root->path);
 	oci_home_set(app, m->record.rootfs, m->config.process);
@@ -179,7 +253,9 @@ static int make(struct making *m, const char *id, bool foreground, struct err *e
 	m->spec.std_err = 2;
 	m->spec.preserve_fds = (unsigned)m->o.preserve_fds;
 	m->spec.flags |= (m->o.no_pivot ? CONTAINER_NO_PIVOT : 0) |
-			 (m->o.no_new_keyring ? CONTAINER_NO_KEYRING : 0);
+			 (m->o.no_new_keyring ? CONTAINER_NO_KEYRING : 0) | app->container_flags;
+	if (!m->o.pidfd_socket)
+		m->o.pidfd_socket = json_map_get(&m->config.annotations, "run.oci.pidfd_receiver");
 	if (cgroup_of(app, &m->config, id, &m->spec.cgroup, e) < 0 || oci_record_reserve(app, id, e) < 0)
 		return -1;
 	m->record.cgroup = (char *)m->spec.cgroup;
@@ -207,7 +283,7 @@ int oci_create_command(struct oci_app *app, char *const *argv, struct err *e)
 	m.spec.flags |= CONTAINER_WAIT;
 	fifo = open_fifo(&m, e);
 	m.spec.exec_fifo_fd = fifo;
-	if (fifo < 0 || container_create(&app->rt, &app->arena, &m.spec, &m.process, e) < 0 || save(&m, e) < 0) {
+	if (fifo < 0 || launch(&m, e) < 0) {
 		give_up(&m);
 		return -1;
 	}
@@ -227,7 +303,7 @@ int oci_run_command(struct oci_app *app, char *const *argv, struct err *e)
 		return -1;
 	if (!m.o.detach && !m.o.no_subreaper)
 		(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* orphans are reaped by our end at the latest */
-	if (container_create(&app->rt, &app->arena, &m.spec, &m.process, e) < 0 || save(&m, e) < 0) {
+	if (launch(&m, e) < 0 || poststart(&m.config, &m.record, e) < 0) {
 		give_up(&m);
 		return -1;
 	}
@@ -240,30 +316,61 @@ int oci_run_command(struct oci_app *app, char *const *argv, struct err *e)
 	container_process_close(&m.process);
 	if (m.o.keep)
 		return code;
-	if (container_cgroup_remove(&app->rt.cgroups, m.spec.cgroup, 2000, &ignored) < 0)
+	if ((m.spec.cgroup && container_cgroup_remove(&app->rt.cgroups, m.spec.cgroup, 2000, &ignored) < 0) ||
+	    oci_rdt_remove(&m.record, &ignored) < 0)
 		log_warn("%s", ignored.msg);
+	oci_poststop(app, &m.record);
 	(void)oci_record_drop(app, id, &ignored);
 	return code;
+}
+
+/* Kills the container where a hook fails: it is not what was asked for. */
+static int run_poststart(struct oci_app *app, const struct oci_record *r, int pidfd, struct err *e)
+{
+	struct oci_config c;
+	struct err ignored;
+
+	if (!r->has_poststart)
+		return 0;
+	if (oci_bundle_load(app, r->bundle, &c, e) == 0 && oci_annotations_apply(app, &c, e) == 0 && poststart(&c, r, e) == 0)
+		return 0;
+	(void)proc_signal(pidfd, SIGKILL, &ignored); /* it may have ended by itself */
+	if (r->shares_pids && r->cgroup && oci_runtime(app, &ignored) == 0)
+		(void)cgroup_kill(&app->rt.cgroups, r->cgroup, &ignored);
+	return -1;
+}
+
+static int check_created(const struct oci_record *r, enum oci_status status, struct err *e)
+{
+	switch (status) {
+	case OCI_CREATED:
+		return 0;
+	case OCI_STOPPED:
+		return err_set(e, ERR_STATE, "cannot start a container that has stopped: %s", r->id);
+	case OCI_RUNNING:
+		return err_set(e, ERR_STATE, "cannot start an already running container: %s", r->id);
+	default:
+		return err_set(e, ERR_STATE, "cannot start a container in the %s state: %s", oci_status_name(status), r->id);
+	}
 }
 
 int oci_start_command(struct oci_app *app, char *const *argv, struct err *e)
 {
 	auto_fd int pidfd = -1, fifo = -1;
+	const char *path, *id = NULL;
 	struct oci_record r;
-	const char *path;
 	char byte;
 
-	if (!argv[1] || argv[2])
-		return err_set(e, ERR_INVALID, "start: exactly one container id is needed");
-	if (oci_record_load(app, argv[1], &r, e) < 0)
+	if (oci_only_id(app, argv, &id, e) < 0 || oci_record_load(app, id, &r, e) < 0 ||
+	    check_created(&r, oci_record_status(app, &r, &pidfd), e) < 0)
 		return -1;
-	if (oci_record_status(app, &r, &pidfd) != OCI_CREATED)
-		return err_set(e, ERR_STATE, "cannot start a container that is not in the created state: %s", argv[1]);
-	path = oci_record_path(app, argv[1], "exec.fifo");
+	path = oci_record_path(app, id, "exec.fifo");
 	fifo = fd_open(AT_FDCWD, path, O_RDONLY, e);
 	if (fifo < 0)
 		return -1;
 	if (read(fifo, &byte, 1) != 1)
-		return err_set(e, ERR_STATE, "container %s ended before its start", argv[1]);
-	return unlink(path) < 0 ? err_sys(e, errno, "remove %s", path) : 0;
+		return err_set(e, ERR_STATE, "container %s ended before its start", id);
+	if (unlink(path) < 0)
+		return err_sys(e, errno, "remove %s", path);
+	return run_poststart(app, &r, pidfd, e);
 }

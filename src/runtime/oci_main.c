@@ -1,5 +1,6 @@
 #include "runtime/oci.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/opt.h"
@@ -12,26 +13,22 @@
 
 enum { RUNS_IN_CONTAINER = BIT(0) }; /* so it must run from a clone of its own file */
 
-static const struct command {
-	const char *name;
-	int (*run)(struct oci_app *app, char *const *argv, struct err *e);
-	unsigned flags;
-	const char *help;
-} commands[] = {
-	{ "create", oci_create_command, RUNS_IN_CONTAINER, "create a container" },
-	{ "start", oci_start_command, 0, "start a created container" },
-	{ "run", oci_run_command, RUNS_IN_CONTAINER, "create and start a container" },
-	{ "exec", oci_exec_command, RUNS_IN_CONTAINER, "execute another process in a container" },
-	{ "kill", oci_kill_command, 0, "send a signal to a container" },
-	{ "delete", oci_delete_command, 0, "delete a container" },
-	{ "state", oci_state_command, 0, "print a container's state" },
-	{ "list", oci_list_command, 0, "list the containers" },
-	{ "ps", oci_ps_command, 0, "list a container's processes" },
-	{ "pause", oci_pause_command, 0, "freeze a container" },
-	{ "resume", oci_resume_command, 0, "continue a frozen container" },
-	{ "update", oci_update_command, 0, "change a container's resources" },
-	{ "spec", oci_spec_command, 0, "write a config.json to start from" },
-	{ "features", oci_features_command, 0, "print what this runtime supports" },
+static const struct oci_command commands[] = {
+	{ "create", oci_create_command, RUNS_IN_CONTAINER, "ID", "create a container" },
+	{ "start", oci_start_command, 0, "ID", "start a created container" },
+	{ "run", oci_run_command, RUNS_IN_CONTAINER, "ID", "create and start a container" },
+	{ "exec", oci_exec_command, RUNS_IN_CONTAINER, "ID COMMAND [ARG...]", "execute another process in a container" },
+	{ "kill", oci_kill_command, 0, "ID [SIGNAL]", "send a signal to a container" },
+	{ "delete", oci_delete_command, 0, "ID", "delete a container" },
+	{ "state", oci_state_command, 0, "ID", "print a container's state" },
+	{ "list", oci_list_command, 0, "", "list the containers" },
+	{ "ps", oci_ps_command, 0, "ID [PS-OPTION...]", "list a container's processes" },
+	{ "events", oci_events_command, 0, "ID", "print what a container uses, and when memory ran out" },
+	{ "pause", oci_pause_command, 0, "ID", "freeze a container" },
+	{ "resume", oci_resume_command, 0, "ID", "continue a frozen container" },
+	{ "update", oci_update_command, 0, "ID", "change a container's resources" },
+	{ "spec", oci_spec_command, 0, "", "write a config.json to start from" },
+	{ "features", oci_features_command, 0, "", "print what this runtime supports" },
 };
 
 static int usage(const struct opt *opts)
@@ -53,39 +50,116 @@ static int run_command(struct oci_app *app, char *const *argv, char *const *word
 			continue;
 		if (commands[i].flags & RUNS_IN_CONTAINER && runtime_self_protect(argv, app->envp, e) < 0)
 			return -1;
+		app->command = &commands[i];
 		return commands[i].run(app, words, e);
 	}
 	return err_set(e, ERR_INVALID, "unknown command \"%s\": knarr-oci --help lists them", words[0]);
 }
 
-/* Where callers (containerd's shim, docker) look for the reason. */
+int oci_options(struct oci_app *app, const struct opt *opts, int flags, char *const *argv, char ***words, struct err *e)
+{
+	for (char *const *p = argv + 1; *p && !streq(*p, "--") && (**p == '-' || !(flags & OPTS_STOP_AT_WORD)); p++)
+		if (streq(*p, "--help") || streq(*p, "-h")) {
+			(void)printf("knarr-oci %s: %s\n\nusage: knarr-oci %s [OPTIONS] %s\n\n%s", app->command->name,
+				     app->command->help, app->command->name, app->command->args, opts_help(&app->arena, opts));
+			(void)fflush(stdout);
+			exit(0);
+		}
+	return opts_parse(&app->arena, opts, flags, argv, words, e);
+}
+
+int oci_only_id(struct oci_app *app, char *const *argv, const char **id, struct err *e)
+{
+	static const struct opt none[] = { { 0 } };
+	char **words;
+
+	if (oci_options(app, none, 0, argv, &words, e) < 0)
+		return -1;
+	if (strv_len(words) != 1)
+		return err_set(e, ERR_INVALID, "%s: exactly one container id is needed", argv[0]);
+	*id = words[0];
+	return 0;
+}
+
+int oci_need_cgroup(const struct oci_record *r, const char *command, struct err *e)
+{
+	return r->cgroup ? 0 : err_set(e, ERR_STATE, "%s: container %s was made without a cgroup of its own "
+				       "(--cgroup-manager=disabled)", command, r->id);
+}
+
+int oci_check_fds(int64_t n, struct err *e)
+{
+	for (int64_t fd = 3; fd < 3 + n; fd++)
+		if (fcntl((int)fd, F_GETFD) < 0)
+			return err_set(e, ERR_INVALID, "--preserve-fds: fd %lld (of %lld) is not open", (long long)fd, (long long)n);
+	return 0;
+}
+
+/* Where callers (containerd's shim, docker) look for the reason: runc's lines. */
+static int error_line(const struct oci_app *app, const char *msg, struct buf *b, struct err *e)
+{
+	bool json = app->log_format && streq(app->log_format, "json");
+	char when[CLOCK_TEXT_MAX];
+
+	clock_format_rfc3339(clock_wall_ns() / NS_PER_S * NS_PER_S, when);
+	if (buf_addf(b, e, json ? "{\"level\":\"error\",\"msg\":" : "time=\"%s\" level=error msg=", when) < 0 ||
+	    json_write_text(b, msg, e) < 0)
+		return -1;
+	return json ? buf_addf(b, e, ",\"time\":\"%s\"}\n", when) : buf_addz(b, "\n", e);
+}
+
 static void report(const struct oci_app *app, const struct err *e)
 {
-	if (app->log) {
-		struct err ignored;
-		auto_fd int fd = fd_create(AT_FDCWD, app->log, O_WRONLY | O_CREAT | O_APPEND, 0644, &ignored);
+	auto_buf b = BUF(65536);
+	struct err ignored;
 
-		if (fd >= 0) {
-			log_configure(app->debug ? LOG_DEBUG : LOG_INFO,
-				      app->log_format && streq(app->log_format, "json") ? LOG_JSON : LOG_TEXT, fd);
-			log_error("%s", e->msg);
-		}
+	if (app->log_fd >= 0 && error_line(app, e->msg, &b, &ignored) == 0)
+		(void)fd_write_all(app->log_fd, b.p, b.len, &ignored); /* it is on stderr, too */
+	(void)fprintf(stderr, "%s%s\n", app->log_fd >= 0 ? "" : "knarr-oci: ", e->msg);
+}
+
+static int check_globals(struct oci_app *app, const char *rootless, const char *manager, struct err *e)
+{
+	if (app->log_format && !streq(app->log_format, "text") && !streq(app->log_format, "json"))
+		return err_set(e, ERR_INVALID, "invalid log-format: %s", app->log_format);
+	if (rootless && !streq(rootless, "true") && !streq(rootless, "false") && !streq(rootless, "auto"))
+		return err_set(e, ERR_INVALID, "--rootless: \"%s\" is not true, false or auto", rootless);
+	if (!manager)
+		return 0;
+	if (!streq(manager, "cgroupfs") && !streq(manager, "systemd") && !streq(manager, "disabled"))
+		return err_set(e, ERR_INVALID, "--cgroup-manager: \"%s\" is not cgroupfs, systemd or disabled", manager);
+	app->systemd_cgroup = streq(manager, "systemd");
+	app->no_cgroup = streq(manager, "disabled");
+	return 0;
+}
+
+/* Warnings, too, go where the caller looks. */
+static int open_log(struct oci_app *app, struct err *e)
+{
+	enum log_format format = app->log_format && streq(app->log_format, "json") ? LOG_JSON : LOG_TEXT;
+
+	if (!str_is_empty(app->log)) {
+		app->log_fd = fd_create(AT_FDCWD, app->log, O_WRONLY | O_CREAT | O_APPEND, 0644, e);
+		if (app->log_fd < 0)
+			return err_in(e, "--log");
 	}
-	(void)fprintf(stderr, "knarr-oci: %s\n", e->msg);
+	log_configure(app->debug ? LOG_DEBUG : LOG_WARN, format, app->log_fd >= 0 ? app->log_fd : 2);
+	return 0;
 }
 
 int main(int argc, char **argv, char **envp)
 {
-	struct oci_app app = { .root = "/run/knarr-oci", .envp = envp };
+	struct oci_app app = { .root = "/run/knarr-oci", .envp = envp, .log_fd = -1 };
 	bool version = false, help = false;
-	const char *rootless = NULL;
+	const char *rootless = NULL, *manager = NULL;
 	const struct opt opts[] = {
 		{ OPT_STR, 0, "root", &app.root, "PATH", "where the containers' states lie" },
-		{ OPT_STR, 0, "log", &app.log, "FILE", "gets the errors too" },
+		{ OPT_STR, 0, "log", &app.log, "FILE", "gets the errors, too, and the log" },
 		{ OPT_STR, 0, "log-format", &app.log_format, "FORMAT", "text or json" },
 		{ OPT_FLAG, 0, "debug", &app.debug, NULL, "logs more" },
 		{ OPT_FLAG, 0, "systemd-cgroup", &app.systemd_cgroup, NULL, "cgroups by systemd" },
-		{ OPT_STR, 0, "rootless", &rootless, "BOOL", "ignored" },
+		{ OPT_STR, 0, "cgroup-manager", &manager, "NAME", "cgroupfs, systemd or disabled (no cgroup is made or joined)" },
+		{ OPT_STR, 0, "rootless", &rootless, "BOOL", "true, false or auto" },
 		{ OPT_FLAG, 'v', "version", &version, NULL, "prints the version" },
 		{ OPT_FLAG, 'h', "help", &help, NULL, "prints this" },
 		{ 0 },
@@ -105,8 +179,10 @@ int main(int argc, char **argv, char **envp)
 	}
 	if (help || !words[0])
 		return usage(opts);
-	log_configure(app.debug ? LOG_DEBUG : LOG_WARN, LOG_TEXT, 2);
-	code = run_command(&app, argv, words, &e);
+	if (check_globals(&app, rootless, manager, &e) < 0 || open_log(&app, &e) < 0)
+		code = -1;
+	else
+		code = run_command(&app, argv, words, &e);
 	if (code < 0) {
 		code = 1;
 		if (streq(words[0], "exec")) { /* its own exit codes are the program's */

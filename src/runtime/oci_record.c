@@ -23,6 +23,10 @@ static const struct json_field record_fields[] = {
 	{ "pid", JSON_I32, offsetof(struct oci_record, pid), JSON_KEEP_ZERO },
 	{ "startTicks", JSON_U64, offsetof(struct oci_record, start_ticks) },
 	{ "annotations", JSON_MAP, offsetof(struct oci_record, annotations) },
+	{ "sharesPids", JSON_BOOL, offsetof(struct oci_record, shares_pids) },
+	{ "hasPoststart", JSON_BOOL, offsetof(struct oci_record, has_poststart) },
+	{ "rdtGroup", JSON_STR, offsetof(struct oci_record, rdt_group) },
+	{ "rdtMonitor", JSON_STR, offsetof(struct oci_record, rdt_monitor) },
 	{ 0 },
 };
 

@@ -3,17 +3,13 @@
 #include "base/fd.h"
 #include "base/opt.h"
 #include "base/str.h"
-#include "kernel/caps.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 /* What `spec` writes: runc's starting point. */
 static const char starting_point[] =
-	"{\n\t\"ociVersion\": \"1.0.2\",\n"
+	"{\n\t\"ociVersion\": \"" OCI_VERSION "\",\n"
 	"\t\"process\": {\n\t\t\"terminal\": true,\n\t\t\"user\": { \"uid\": 0, \"gid\": 0 },\n"
 	"\t\t\"args\": [ \"sh\" ],\n"
 	"\t\t\"env\": [ \"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\", \"TERM=xterm\" ],\n"
@@ -47,67 +43,71 @@ static const char starting_point[] =
 	"\t\t\"readonlyPaths\": [ \"/proc/bus\", \"/proc/fs\", \"/proc/irq\", \"/proc/sys\", \"/proc/sysrq-trigger\" ]\n"
 	"\t}\n}\n";
 
+/* What a user without privileges may have: a user namespace with one id, the host's network, no limits. */
+static void to_rootless(struct arena *a, struct oci_config *c)
+{
+	static const char *const sys_options[] = { "rbind", "nosuid", "noexec", "nodev", "ro", NULL };
+	struct oci_idmap *maps = arena_newn0(a, struct oci_idmap, 2);
+
+	OCI_EACH(oci_namespace, n, c->on_linux->namespaces)
+		if (streq(n->type, "network"))
+			n->type = (char *)"user";
+	maps[0] = (struct oci_idmap){ 0, geteuid(), 1 };
+	maps[1] = (struct oci_idmap){ 0, getegid(), 1 };
+	c->on_linux->uid_mappings = (struct json_vec){ &maps[0], 1 };
+	c->on_linux->gid_mappings = (struct json_vec){ &maps[1], 1 };
+	c->on_linux->resources = NULL;
+	OCI_EACH(oci_mount, m, c->mounts) {
+		char **kept = NULL;
+
+		/* The group of terminals is not in the map. */
+		for (char **o = m->options; o && *o; o++)
+			if (!starts_with(*o, "gid=") && !starts_with(*o, "uid="))
+				kept = strv_append(a, kept, *o);
+		m->options = kept;
+		if (!streq(m->destination, "/sys"))
+			continue;
+		m->type = (char *)"none";
+		m->source = (char *)"/sys";
+		m->options = (char **)sys_options;
+	}
+}
+
+static int rootless_text(struct arena *a, struct buf *out, struct err *e)
+{
+	auto_buf compact = BUF(1 << 16);
+	struct oci_config c;
+
+	if (oci_config_read(a, str_of(starting_point), &c, e) < 0)
+		return -1;
+	to_rootless(a, &c);
+	if (oci_config_write(&compact, &c, e) < 0 || oci_json_indent(out, buf_str(&compact), "\t", e) < 0)
+		return -1;
+	return buf_addz(out, "\n", e);
+}
+
 int oci_spec_command(struct oci_app *app, char *const *argv, struct err *e)
 {
 	const char *bundle = ".";
-	const struct opt opts[] = { { OPT_STR, 'b', "bundle", &bundle, "PATH", "the bundle's folder" }, { 0 } };
+	bool rootless = false;
+	const struct opt opts[] = {
+		{ OPT_STR, 'b', "bundle", &bundle, "PATH", "the bundle's folder" },
+		{ OPT_FLAG, 0, "rootless", &rootless, NULL, "for a user without privileges" },
+		{ 0 },
+	};
+	auto_buf text = BUF(1 << 17);
 	auto_fd int fd = -1;
 	char **words, *path;
 
-	if (opts_parse(&app->arena, opts, 0, argv, &words, e) < 0)
+	if (oci_options(app, opts, 0, argv, &words, e) < 0)
 		return -1;
+	if (words[0])
+		return err_set(e, ERR_INVALID, "spec: takes no argument");
 	path = arena_printf(&app->arena, "%s/config.json", bundle);
 	if (access(path, F_OK) == 0)
 		return err_set(e, ERR_EXISTS, "file %s exists: remove it first", path);
+	if ((rootless ? rootless_text(&app->arena, &text, e) : buf_addz(&text, starting_point, e)) < 0)
+		return -1;
 	fd = fd_create(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL, 0666, e);
-	return fd < 0 ? -1 : fd_write_all(fd, starting_point, sizeof(starting_point) - 1, e);
-}
-
-static void print_words(const char *name, const char *const *words)
-{
-	(void)printf("\t\"%s\": [", name);
-	for (size_t i = 0; words[i]; i++)
-		(void)printf("%s\"%s\"", i ? ", " : "", words[i]);
-	(void)printf("],\n");
-}
-
-int oci_features_command(struct oci_app *app, char *const *argv, struct err *e)
-{
-	static const char *const hooks[] = { "prestart", "createRuntime", "createContainer", "startContainer",
-					     "poststart", "poststop", NULL };
-	static const char *const options[] = {
-		"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "iversion", "lazytime",
-		"loud", "mand", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand",
-		"norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev",
-		"rdiratime", "relatime", "remount", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec",
-		"rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro",
-		"rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared",
-		"silent", "slave", "strictatime", "suid", "symfollow", "sync", "unbindable", NULL
-	};
-	static const char *const actions[] = { "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL",
-					       "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",
-					       "SCMP_ACT_TRACE", "SCMP_ACT_TRAP", NULL };
-
-	(void)app;
-	if (argv[1])
-		return err_set(e, ERR_INVALID, "features: takes no argument");
-	(void)printf("{\n\t\"ociVersionMin\": \"1.0.0\",\n\t\"ociVersionMax\": \"%s\",\n", OCI_VERSION);
-	print_words("hooks", hooks);
-	print_words("mountOptions", options);
-	(void)printf("\t\"linux\": {\n\t\"namespaces\": [\"cgroup\", \"ipc\", \"mount\", \"network\", \"pid\", \"uts\"],\n"
-		     "\t\"capabilities\": [");
-	for (int i = 0; cap_name(i); i++)
-		(void)printf("%s\"%s\"", i ? ", " : "", cap_name(i));
-	(void)printf("],\n\t\"cgroup\": { \"v1\": true, \"v2\": true, \"systemd\": false, \"systemdUser\": false, "
-		     "\"rdma\": true },\n\t\"seccomp\": {\n\t\"enabled\": true,\n");
-	print_words("actions", actions);
-	(void)printf("\t\"operators\": [\"SCMP_CMP_EQ\", \"SCMP_CMP_GE\", \"SCMP_CMP_GT\", \"SCMP_CMP_LE\", "
-		     "\"SCMP_CMP_LT\", \"SCMP_CMP_MASKED_EQ\", \"SCMP_CMP_NE\"],\n"
-		     "\t\"archs\": [\"SCMP_ARCH_AARCH64\", \"SCMP_ARCH_ARM\", \"SCMP_ARCH_PPC64LE\", "
-		     "\"SCMP_ARCH_RISCV64\", \"SCMP_ARCH_S390X\", \"SCMP_ARCH_X32\", \"SCMP_ARCH_X86\", "
-		     "\"SCMP_ARCH_X86_64\"]\n\t},\n"
-		     "\t\"apparmor\": { \"enabled\": true },\n\t\"selinux\": { \"enabled\": true },\n"
-		     "\t\"intelRdt\": { \"enabled\": false },\n"
-		     "\t\"mountExtensions\": { \"idmap\": { \"enabled\": false } }\n\t}\n}\n");
-	return 0;
+	return fd < 0 ? -1 : fd_write_all(fd, text.p, text.len, e);
 }

@@ -233,9 +233,10 @@ static void plan_devices(struct arena *a, struct plan *p, const struct oci_linux
 
 /* --- all ------------------------------------------------------------------------------------------ */
 
-static int refuse_unsupported(const struct oci_linux *l, struct err *e)
+static int refuse_unsupported(const struct container_spec *s, struct err *e)
 {
-	const char *what = l->intel_rdt ? "intelRdt" : l->net_devices && l->net_devices->count ? "netDevices" :
+	const struct oci_linux *l = s->config->on_linux;
+	const char *what = l->intel_rdt && s->rdt_tasks_fd < 0 ? "intelRdt" : l->net_devices && l->net_devices->count ? "netDevices" :
 			   NULL;
 
 	if (what)
@@ -249,7 +250,7 @@ static int plan_fill(struct arena *a, const struct runtime *rt, const struct con
 	const struct oci_config *c = s->config;
 	const struct oci_linux *l = c->on_linux;
 
-	if (refuse_unsupported(l, e) < 0 || plan_namespaces(a, rt, p, s, e) < 0 || plan_mounts(a, p, s, e) < 0)
+	if (refuse_unsupported(s, e) < 0 || plan_namespaces(a, rt, p, s, e) < 0 || plan_mounts(a, p, s, e) < 0)
 		return -1;
 	plan_devices(a, p, l);
 	p->propagation = MS_SLAVE;

@@ -267,6 +267,9 @@ int oci_resources_read(struct arena *a, struct str text, struct oci_resources *o
  * names the field. */
 int oci_config_validate(const struct oci_config *c, struct err *e);
 int oci_process_validate(const struct oci_process *p, struct err *e);
+/* Where an error's text begins with a field of the document ("linux.seccomp.flags: …", after "config.json: "), puts
+ * the line and column of that field before it; else leaves the error as it is. */
+void oci_config_place(struct arena *a, struct str text, struct err *e);
 
 /* The lowest ociVersion that knows every field in use, so that older runtimes take the document. */
 const char *oci_config_lowest_version(const struct oci_config *c);

@@ -282,6 +282,56 @@ int oci_config_validate(const struct oci_config *c, struct err *e)
 	return c->on_linux ? check_linux(c, e) : 0;
 }
 
+/* --- the place of an error ------------------------------------------------------------------------ */
+
+static bool is_name(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+/* Of an array's objects the one whose member is the value that the error quotes; NULL: none. */
+static const struct json *quoted_in(const struct json *array, const char *name, const char *msg)
+{
+	for (const struct json *item = array->first; item; item = item->next) {
+		const struct json *m = json_get(item, name);
+		const char *at = m && m->type == JSON_STRING && m->text.len ? strstr(msg, m->text.p) : NULL;
+
+		if (at && at > msg && at[-1] == '"' && at[m->text.len] == '"')
+			return m;
+	}
+	return NULL;
+}
+
+void oci_config_place(struct arena *a, struct str text, struct err *e)
+{
+	const char *msg = starts_with(e->msg, "config.json: ") ? e->msg + 13 : e->msg, *p = msg;
+	struct err what = *e, ignored;
+	struct json *doc;
+	const struct json *at;
+
+	if (json_parse(a, text, &doc, &ignored) < 0)
+		return;
+	at = doc;
+	while (is_name(*p)) {
+		size_t n = 0;
+		const struct json *next;
+		char *name;
+
+		while (is_name(p[n]))
+			n++;
+		name = arena_strndup(a, p, n);
+		next = at->type == JSON_ARRAY ? quoted_in(at, name, msg) : json_get(at, name);
+		if (!next)
+			break;
+		at = next;
+		p += n;
+		p += *p == '.';
+	}
+	if (at != doc)
+		(void)err_set(e, what.kind, "config.json: line %u column %u: %s", at->line, at->column,
+			      what.msg + (msg - e->msg));
+}
+
 static bool needs_1_1(const struct oci_config *c)
 {
 	const struct oci_process *p = c->process;
