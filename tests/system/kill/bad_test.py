@@ -302,6 +302,25 @@ def second_knarrd(w, keeper):
     w.cri.Version()
 
 
+def bad_configurations(w):
+    """--check-config: file, line and key of what is wrong, in the file and in its folder; the daemon refuses it too."""
+    config, more = w.dir / "check.yaml", w.dir / "check.yaml.d"
+    more.mkdir()
+    for main_text, more_text, said in (
+            ("nosuch: 1\n", "", "check.yaml:2: nosuch: unknown key"),
+            ("limits:\n  create: soon\n", "", "check.yaml:3: limits.create"),
+            ("", "cni:\n  timeout: 3s\n  bogus: 1\n", "check.yaml.d/10.yaml:3: cni.bogus: unknown key"),
+            ("", "cni:\n  timeout: 3s\n", "")):
+        config.write_text(f"root: {w.dir}/never\n{main_text}")
+        (more / "10.yaml").write_text(more_text)
+        for words in (["--check-config"], [])[:2 if said else 1]:
+            done = subprocess.run([w.program("knarrd"), "--config", config, *words], capture_output=True, text=True, timeout=30)
+            if bool(done.returncode) != bool(said) or said not in done.stderr:
+                raise AssertionError(f"{main_text!r} {more_text!r}: exit {done.returncode}: {done.stderr}")
+    if (w.dir / "never").exists():
+        raise AssertionError("a refused configuration made its root")
+
+
 def main():
     t = Tap()
     with SmallDisk() as w:
@@ -309,6 +328,8 @@ def main():
         before = w.snapshot()
         with t.test("unknown ids: NOT_FOUND and the id; Stop and Remove succeed"):
             unknown_ids(w)
+        with t.test("a wrong configuration: file, line and key, and nothing is begun"):
+            bad_configurations(w)
         with t.test("empty requests: INVALID_ARGUMENT"):
             empty_requests(w)
         with t.test("unknown handlers, images, users, capabilities, profiles, programs: a clear error each"):
