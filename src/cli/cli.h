@@ -41,6 +41,8 @@ int verb_run(struct cli *cli, char *const *argv, struct err *e);
 int verb_ps(struct cli *cli, char *const *argv, struct err *e);
 int verb_logs(struct cli *cli, char *const *argv, struct err *e);
 int verb_exec(struct cli *cli, char *const *argv, struct err *e);
+int verb_attach(struct cli *cli, char *const *argv, struct err *e);
+int verb_port_forward(struct cli *cli, char *const *argv, struct err *e);
 int verb_stop(struct cli *cli, char *const *argv, struct err *e);
 int verb_rm(struct cli *cli, char *const *argv, struct err *e);
 int verb_inspect(struct cli *cli, char *const *argv, struct err *e);

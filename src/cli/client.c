@@ -256,7 +256,7 @@ void client_close(struct client *cl)
  * CreateContainer join the work that is under way under the same name. */
 static bool may_repeat(const char *path)
 {
-	return !ends_with(path, "/ExecSync") && !ends_with(path, "/StartContainer");
+	return !ends_with(path, "/ExecSync") && !ends_with(path, "/OpenExec") && !ends_with(path, "/StartContainer");
 }
 
 /* One knarrd hands over to another, or is started again: waits for the next. */

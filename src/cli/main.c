@@ -15,7 +15,9 @@ static const struct verb verbs[] = {
 	{ "run", "[OPTION…] IMAGE [COMMAND [ARG…]]", "Run a command in a new container", verb_run, NULL },
 	{ "ps", "[-a]", "List containers", verb_ps, NULL },
 	{ "logs", "[-f] CONTAINER", "Show what a container wrote", verb_logs, NULL },
-	{ "exec", "CONTAINER COMMAND [ARG…]", "Run a command in a running container", verb_exec, NULL },
+	{ "exec", "[-it] CONTAINER COMMAND [ARG…]", "Run a command in a running container", verb_exec, NULL },
+	{ "attach", "[--no-stdin] CONTAINER", "Be with a running container: its output, your input", verb_attach, NULL },
+	{ "port-forward", "CONTAINER LOCAL:REMOTE…", "Reach a container's ports from here", verb_port_forward, NULL },
 	{ "stop", "[-t SECONDS] CONTAINER…", "Stop containers", verb_stop, NULL },
 	{ "rm", "[-f] CONTAINER…", "Remove containers with their pods", verb_rm, NULL },
 	{ "inspect", "CONTAINER|IMAGE", "Everything known of one thing, as JSON", verb_inspect, NULL },
@@ -34,7 +36,7 @@ static void help(void)
 {
 	puts("knarr: containers on this machine\n\nusage: knarr [--socket PATH] [--config FILE] VERB [ARG…]\n");
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		printf("  %-9s %s\n", verbs[i].name, verbs[i].help);
+		printf("  %-12s %s\n", verbs[i].name, verbs[i].help);
 	puts("\nknarr VERB --help has the verb's options. Without --socket the service's user socket is used, and\n"
 	     "where no service runs, a private knarrd for as long as commands run.");
 }

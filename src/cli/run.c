@@ -1,5 +1,6 @@
 /* knarr run: one container in a pod of its own. */
 #include "cli/run.h"
+#include "cli/session.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -63,8 +64,8 @@ static int run_parse(struct cli *cli, char *const *argv, struct run_options *o, 
 		{ OPT_STRV, 0, "cap-drop", &o->cap_drop, "CAP", "Drop a capability" },
 		{ OPT_FLAG, 0, "read-only", &o->read_only, NULL, "The root file system is read-only" },
 		{ OPT_FLAG, 0, "privileged", &o->privileged, NULL, "All capabilities and devices, no profile" },
-		{ OPT_FLAG, 'i', "interactive", &o->interactive, NULL, "Comes with a later release" },
-		{ OPT_FLAG, 't', "tty", &o->terminal, NULL, "Comes with a later release" },
+		{ OPT_FLAG, 'i', "interactive", &o->interactive, NULL, "Pass stdin on to it" },
+		{ OPT_FLAG, 't', "tty", &o->terminal, NULL, "Give it a terminal" },
 		{ OPT_STR, 0, "pull", &o->pull, "missing|always|never", "When to fetch the image (default: missing)" },
 		{ 0 },
 	};
@@ -74,9 +75,6 @@ static int run_parse(struct cli *cli, char *const *argv, struct run_options *o, 
 		return rc;
 	if (!o->words[0])
 		return err_set(e, ERR_INVALID, "knarr run: which image? knarr run [OPTION…] IMAGE [COMMAND [ARG…]]");
-	if (o->interactive || o->terminal)
-		return err_set(e, ERR_UNIMPLEMENTED, "knarr run -%s: input and terminals come with a later release; "
-			       "without them the output is shown live", o->terminal ? "t" : "i");
 	if (o->name && !name_is_good(o->name))
 		return err_set(e, ERR_INVALID, "--name \"%s\": a name begins with a letter or digit and has only those, "
 			       "\"_\", \".\" and \"-\" after it, %d at most", o->name, NAME_MAX_LEN);
@@ -126,6 +124,8 @@ struct wish {
 struct running {
 	const char *pod_id, *container_id;
 	int signal_fd;
+	bool attached;           /* from before its start on, so that nothing of it is missed */
+	struct monitor_session session;
 };
 
 /* A Ctrl-C while the container is being made ends the calls for it: a plugin may hang for minutes. What comes
@@ -181,6 +181,16 @@ static int remove_now(struct cli *cli, const char *pod_id, struct err *e)
 	return rc;
 }
 
+static int attach(struct cli *cli, const struct wish *w, struct running *r, struct err *e)
+{
+	Knarr__V1__OpenAttachRequest in = KNARR__V1__OPEN_ATTACH_REQUEST__INIT;
+
+	in.container_id = (char *)r->container_id;
+	in.stdin = w->container.stdin;
+	in.stdout = in.stderr = in.early = true;
+	return session_open_attach(cli, &in, &r->session, e);
+}
+
 static int create(struct cli *cli, const struct wish *w, struct running *r, struct err *e)
 {
 	Runtime__V1__RunPodSandboxRequest pod_in = RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT;
@@ -233,10 +243,14 @@ static int launch(struct cli *cli, const struct wish *w, struct running *r, stru
 	if (interrupt_begin(&interrupt, cli->call, r->signal_fd, e) < 0)
 		return -1;
 	rc = create(cli, w, r, e);
+	if (rc == 0 && r->attached)
+		rc = attach(cli, w, r, e);
 	if (rc == 0) {
 		rc = start(cli, r, e);
 		status = rc < 0 ? cli_start_status(e) : 0;
 	}
+	if (rc == 0 && r->attached)
+		rc = monitor_session_receive(cli->call, &r->session, e);
 	interrupt_end(&interrupt);
 	if (call_check(cli->call, &ignored) < 0) {
 		rc = err_set(e, ERR_CANCELLED, "interrupted before the container ran; nothing of it is left");
@@ -246,113 +260,10 @@ static int launch(struct cli *cli, const struct wish *w, struct running *r, stru
 	}
 	if (rc == 0)
 		return 0;
+	monitor_session_close(&r->session);
 	if (r->pod_id)
 		(void)remove_now(cli, r->pod_id, &ignored); /* the first error is the one to tell */
 	return cli_fail(e, status);
-}
-
-static void forward_signal(struct cli *cli, const struct running *r, int signal, unsigned times)
-{
-	Knarr__V1__KillContainerRequest in = KNARR__V1__KILL_CONTAINER_REQUEST__INIT;
-	Knarr__V1__KillContainerResponse *out;
-	struct err e;
-
-	/* A first process without a handler of its own never sees SIGINT: asked twice, it is killed. */
-	in.container_id = (char *)r->container_id;
-	in.signal = (uint32_t)(times > 1 ? SIGKILL : signal);
-	if (KNARR(cli->client, cli->call, KillContainer, kill_container, &in, &out, &e) < 0 &&
-	    e.kind != ERR_STATE && e.kind != ERR_NOT_FOUND)
-		(void)cli_fail(&e, 0);
-	if (times == 1 && isatty(STDERR_FILENO))
-		fputs("\n(once more to kill it)\n", stderr);
-}
-
-static bool asks_to_end(int signal)
-{
-	return signal == SIGINT || signal == SIGTERM || signal == SIGQUIT;
-}
-
-/* Shows the log as it grows and hands signals on, until the exit. */
-static int follow(struct cli *cli, const struct running *r, struct log_reader *log, struct waiter *w, struct err *e)
-{
-	unsigned times = 0;
-
-	for (;;) {
-		struct pollfd fds[] = { { .fd = r->signal_fd, .events = POLLIN },
-					{ .fd = waiter_fd(w), .events = POLLIN }, log_reader_poll(log) };
-		struct signalfd_siginfo info;
-		int more = log_reader_copy(log, e);
-
-		if (more < 0 ||
-		    io_poll(cli->call, fds, ARRAY_SIZE(fds), more ? 0 : log_reader_poll_ms(log), e) < 0)
-			return -1;
-		if (fds[0].revents && read(r->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-			int signal = (int)info.ssi_signo;
-
-			times += asks_to_end(signal);
-			forward_signal(cli, r, signal, asks_to_end(signal) ? times : 0);
-		}
-		if (fds[1].revents) /* it has exited, and its log is complete */
-			return log_reader_finish(log, e);
-	}
-}
-
-static int exit_of(struct cli *cli, struct waiter *w, int *status, struct err *e)
-{
-	struct waited end = { 0 };
-
-	if (waiter_result(w, cli->call, &end, e) < 0) {
-		if (e->kind != ERR_NOT_FOUND)
-			return -1;
-		*status = cli_fail((err_set(e, ERR_NOT_FOUND, "the container was removed meanwhile"), e),
-				   128 + SIGKILL);
-		return 0;
-	}
-	if (end.reason && streq(end.reason, "OOMKilled"))
-		fputs("knarr: the container was killed: it used more memory than its limit\n", stderr);
-	*status = end.exit_code;
-	return 0;
-}
-
-static int attend(struct cli *cli, const struct running *r, int *exit_status, struct err *e)
-{
-	Runtime__V1__ContainerStatusRequest in = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
-	Runtime__V1__ContainerStatusResponse *status;
-	struct log_reader log;
-	struct waiter *w;
-	int rc;
-
-	in.container_id = (char *)r->container_id;
-	if (CRI_RUNTIME(cli->client, cli->call, ContainerStatus, container_status, &in, &status, e) < 0 ||
-	    log_reader_open(&log, status->status->log_path, e) < 0)
-		return -1;
-	log_reader_watch(&log);
-	rc = waiter_start(cli, r->container_id, &w, e);
-	if (rc == 0) {
-		rc = follow(cli, r, &log, w, e);
-		if (rc == 0)
-			rc = exit_of(cli, w, exit_status, e);
-		waiter_end(w);
-	}
-	log_reader_close(&log);
-	return rc;
-}
-
-static int signals_to_fd(struct err *e)
-{
-	sigset_t set;
-	int fd;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	sigaddset(&set, SIGUSR1);
-	sigaddset(&set, SIGUSR2);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? err_sys(e, errno, "signalfd") : fd;
 }
 
 /* Told before a long pull; knarrd itself refuses a name that was taken meanwhile. */
@@ -400,14 +311,18 @@ static int remove_later(struct cli *cli, const struct running *r, struct err *e)
 	return 0;
 }
 
-static int run_attended(struct cli *cli, const struct run_options *o, const struct running *r, struct err *e)
+static int run_attended(struct cli *cli, const struct run_options *o, struct running *r, struct err *e)
 {
-	int status = CLI_FAILED, rc = attend(cli, r, &status, e);
+	struct attended a = { .container_id = r->container_id, .signal_fd = r->signal_fd, .session = &r->session };
+	int rc = attend(cli, &a, e);
 	struct err removal;
 
+	monitor_session_close(&r->session);
+	if (a.detached)
+		return o->auto_remove ? remove_later(cli, r, e) : rc;
 	if (o->auto_remove && remove_now(cli, r->pod_id, &removal) < 0)
 		(void)cli_fail(&removal, 0);
-	return rc < 0 ? -1 : status;
+	return rc;
 }
 
 int verb_run(struct cli *cli, char *const *argv, struct err *e)
@@ -416,7 +331,7 @@ int verb_run(struct cli *cli, char *const *argv, struct err *e)
 	struct wish w;
 	auto_fd int signal_fd = -1;
 	char random[ID_HEX_LEN + 1];
-	struct running r = { 0 };
+	struct running r = { .session = MONITOR_SESSION_NONE };
 	bool named;
 	int rc = run_parse(cli, argv, &o, e);
 
@@ -430,9 +345,10 @@ int verb_run(struct cli *cli, char *const *argv, struct err *e)
 	    cli_connect(cli, e) < 0 || (named && name_is_free(cli, o.name, e) < 0) ||
 	    image_ready(cli, &o, &w.container.image->image, e) < 0)
 		return -1;
-	r.signal_fd = signal_fd = signals_to_fd(e);
+	r.signal_fd = signal_fd = session_signals(e);
 	if (signal_fd < 0)
 		return -1;
+	r.attached = !o.detach;
 	rc = launch(cli, &w, &r, e);
 	if (rc)
 		return rc;

@@ -324,6 +324,9 @@ int run_container_config(struct arena *a, const struct run_options *o, Runtime__
 	}
 	k->working_dir = (char *)(o->workdir ? o->workdir : "");
 	k->log_path = "0.log";
+	k->tty = o->terminal;
+	k->stdin = o->interactive;
+	k->stdin_once = o->interactive && !o->detach; /* this command's, whose end of input is the container's */
 	k->linux = arena_new0(a, Runtime__V1__LinuxContainerConfig);
 	runtime__v1__linux_container_config__init(k->linux);
 	k->linux->resources = arena_new0(a, Runtime__V1__LinuxContainerResources);

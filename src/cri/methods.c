@@ -79,6 +79,9 @@ const struct rpc_method cri_knarr_methods[] = {
 	KNARR(TagImage, tag_image, tag_image_request, tag_image_response, 0),
 	KNARR(WaitContainer, wait_container, wait_container_request, wait_container_response, RPC_WAITS),
 	KNARR(KillContainer, kill_container, kill_container_request, kill_container_response, 0),
+	KNARR(OpenExec, open_exec, open_exec_request, open_exec_response, 0),
+	KNARR(OpenAttach, open_attach, open_attach_request, open_attach_response, 0),
+	KNARR(OpenPort, open_port, open_port_request, open_port_response, 0),
 	{ 0 },
 };
 

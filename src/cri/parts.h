@@ -139,7 +139,7 @@ int handler_check(const struct rpc_context *ctx, const char *handler, struct err
 	X(container_stats) X(list_container_stats) X(stream_container_stats) X(pod_stats) X(list_pod_stats) \
 	X(stream_pod_stats) X(update_runtime_config) X(status) X(events) X(runtime_config) X(update_pod) \
 	X(later) X(list_images) X(stream_images) X(image_status) X(pull_image) X(remove_image) X(image_fs_info) \
-	X(pull_with_progress) X(tag_image) X(wait_container) X(kill_container)
+	X(pull_with_progress) X(tag_image) X(wait_container) X(kill_container) X(open_exec) X(open_attach) X(open_port)
 #define X(name) CRI_METHOD(name);
 CRI_METHODS(X)
 #undef X

@@ -1,4 +1,5 @@
 #include "fakes.h"
+#include "pod/session.h"
 
 /* gRPC's head before each message. */
 enum { GRPC_HEAD = 5 };
@@ -428,4 +429,28 @@ int image_usage_of(struct images *im, struct arena *a, struct image_usage *out, 
 	(void)e;
 	*out = (struct image_usage){ (char *)"/var", 1000, 10, 12 };
 	return 0;
+}
+
+/* --- sessions: system tests have them ------------------------------------------------------------------------------ */
+
+int session_exec(UNUSED struct pods *ps, UNUSED struct call *c, const struct session_wish *w, UNUSED struct session *out,
+		 struct err *e)
+{
+	return err_set(e, ERR_NOT_FOUND, "no container %s", w->container);
+}
+
+int session_attach(UNUSED struct pods *ps, UNUSED struct call *c, const struct session_wish *w,
+		   UNUSED struct session *out, struct err *e)
+{
+	return err_set(e, ERR_NOT_FOUND, "no container %s", w->container);
+}
+
+void session_end(UNUSED struct session *s)
+{
+}
+
+int session_port(UNUSED struct pods *ps, UNUSED struct call *c, UNUSED enum pod_owner owner, const char *pod_id,
+		 UNUSED uint16_t port, UNUSED int *fd, struct err *e)
+{
+	return err_set(e, ERR_NOT_FOUND, "no pod %s", pod_id);
 }

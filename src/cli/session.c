@@ -1,0 +1,147 @@
+#include "cli/session.h"
+
+#include "base/fd.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { LETTERS_MAX = 8 };
+
+/* What knarrd hands over comes on a socket of ours, under a name that the kernel gives it. */
+struct inbox {
+	int fd;
+	char name[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
+};
+
+static void inbox_close(struct inbox *i)
+{
+	fd_close(&i->fd);
+}
+#define auto_inbox AUTO(inbox_close) struct inbox
+
+static int inbox_open(struct inbox *out, struct err *e)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	socklen_t n = sizeof(at);
+
+	out->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (out->fd < 0 || bind(out->fd, (struct sockaddr *)&at, sizeof(sa_family_t)) < 0 || listen(out->fd, 8) < 0 ||
+	    getsockname(out->fd, (struct sockaddr *)&at, &n) < 0)
+		return err_sys(e, errno, "make a socket for the session");
+	n -= (socklen_t)offsetof(struct sockaddr_un, sun_path) + 1;
+	memcpy(out->name, at.sun_path + 1, n);
+	out->name[n] = '\0';
+	return 0;
+}
+
+/* Anybody may connect to such a name; only root's word counts, or that of who runs us. */
+static bool is_trusted(int fd)
+{
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+/* knarrd has answered: it is there. */
+static int inbox_take(struct inbox *i, char *letters, int *fds, size_t *n, struct err *e)
+{
+	for (;;) {
+		auto_fd int fd = accept4(i->fd, NULL, NULL, SOCK_CLOEXEC);
+		ssize_t got;
+
+		if (fd < 0 && errno == EINTR)
+			continue;
+		if (fd < 0)
+			return err_sys(e, errno, "knarrd handed nothing over");
+		if (!is_trusted(fd))
+			continue;
+		*n = LETTERS_MAX;
+		got = fd_recv_msg(fd, letters, LETTERS_MAX, fds, n, e);
+		if (got < 0)
+			return err_in(e, "take the session over");
+		if ((size_t)got == *n)
+			return 0;
+		for (size_t k = 0; k < *n; k++)
+			fd_close(&fds[k]);
+		return err_set(e, ERR_INTERNAL, "knarrd handed over something else than a session");
+	}
+}
+
+static int inbox_session(struct inbox *i, struct monitor_session *out, struct err *e)
+{
+	struct monitor_session s = MONITOR_SESSION_NONE;
+	char letters[LETTERS_MAX];
+	int fds[LETTERS_MAX];
+	size_t n;
+
+	if (inbox_take(i, letters, fds, &n, e) < 0)
+		return -1;
+	for (size_t k = 0; k < n; k++) {
+		int *place = letters[k] == 'i' ? &s.in : letters[k] == 'o' ? &s.out : letters[k] == 'e' ? &s.err :
+			     letters[k] == 't' ? &s.tty : letters[k] == 'c' ? &s.control : NULL;
+
+		if (place && *place < 0)
+			*place = fd_take(&fds[k]);
+		fd_close(&fds[k]);
+	}
+	if (s.control < 0) {
+		monitor_session_close(&s);
+		return err_set(e, ERR_INTERNAL, "knarrd handed over a session without its control");
+	}
+	*out = s;
+	return 0;
+}
+
+int session_open_exec(struct cli *cli, Knarr__V1__OpenExecRequest *in, struct monitor_session *out, struct err *e)
+{
+	auto_inbox box = { .fd = -1 };
+	Knarr__V1__OpenExecResponse *answer;
+
+	if (inbox_open(&box, e) < 0)
+		return -1;
+	in->socket = box.name;
+	if (KNARR(cli->client, cli->call, OpenExec, open_exec, in, &answer, e) < 0)
+		return -1;
+	return inbox_session(&box, out, e);
+}
+
+int session_open_attach(struct cli *cli, Knarr__V1__OpenAttachRequest *in, struct monitor_session *out, struct err *e)
+{
+	auto_inbox box = { .fd = -1 };
+	Knarr__V1__OpenAttachResponse *answer;
+
+	if (inbox_open(&box, e) < 0)
+		return -1;
+	in->socket = box.name;
+	if (KNARR(cli->client, cli->call, OpenAttach, open_attach, in, &answer, e) < 0)
+		return -1;
+	return inbox_session(&box, out, e);
+}
+
+int session_open_port(struct client *client, struct call *c, const char *pod_id, unsigned port, int *out, struct err *e)
+{
+	Knarr__V1__OpenPortRequest in = KNARR__V1__OPEN_PORT_REQUEST__INIT;
+	auto_inbox box = { .fd = -1 };
+	Knarr__V1__OpenPortResponse *answer;
+	char letters[LETTERS_MAX];
+	int fds[LETTERS_MAX];
+	size_t n;
+
+	if (inbox_open(&box, e) < 0)
+		return -1;
+	in.pod_id = (char *)pod_id;
+	in.port = port;
+	in.socket = box.name;
+	if (KNARR(client, c, OpenPort, open_port, &in, &answer, e) < 0 || inbox_take(&box, letters, fds, &n, e) < 0)
+		return -1;
+	if (n == 1 && letters[0] == 'p') {
+		*out = fds[0];
+		return 0;
+	}
+	for (size_t k = 0; k < n; k++)
+		fd_close(&fds[k]);
+	return err_set(e, ERR_INTERNAL, "knarrd handed over something else than a connection");
+}
