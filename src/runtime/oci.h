@@ -39,6 +39,8 @@ struct oci_record {
 	bool shares_pids;               /* it has no pid namespace of its own */
 	bool has_poststart;             /* `start` has hooks to run */
 	char *rdt_group, *rdt_monitor;  /* what linux.intelRdt made; NULL: nothing to remove */
+	char *unit, *slice;             /* with --systemd-cgroup; NULL: no unit */
+	bool user_unit;                 /* of the user's own systemd */
 };
 
 struct oci_report {             /* runc's own form of the state */
@@ -106,6 +108,20 @@ int oci_events_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_update_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_spec_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_features_command(struct oci_app *app, char *const *argv, struct err *e);
+
+/* oci_systemd.c: containers that are systemd's units. */
+struct systemd_unit;            /* runtime/systemd.h */
+int oci_unit_of(struct oci_app *app, const char *cgroups_path, const char *id, struct systemd_unit *out, struct err *e);
+/* Starts the scope with a holder in it. When the container's process is there: oci_scope_begun(). */
+int oci_scope_begin(struct oci_app *app, const struct systemd_unit *u, const struct oci_config *c, pid_t *holder,
+		    struct err *e);
+int oci_scope_begun(struct oci_app *app, const struct systemd_unit *u, const struct oci_config *c, pid_t *holder,
+		    struct err *e);
+bool oci_record_unit(const struct oci_record *r, struct systemd_unit *out); /* false: it has none */
+void oci_unit_end(const struct oci_record *r);
+struct oci_resources;
+int oci_resources_update(struct oci_app *app, const struct oci_record *r, const struct oci_resources *res,
+			 struct err *e);
 
 /* oci_console.c */
 int oci_console_send(const char *socket_path, int console_fd, struct err *e);

@@ -124,6 +124,7 @@ int oci_delete_command(struct oci_app *app, char *const *argv, struct err *e)
 	}
 	if (r.cgroup && container_cgroup_remove(&app->rt.cgroups, r.cgroup, 10000, e) < 0)
 		return -1;
+	oci_unit_end(&r);
 	if (oci_rdt_remove(&r, e) < 0)
 		return -1;
 	oci_poststop(app, &r);

@@ -7,6 +7,7 @@
 #include "base/opt.h"
 #include "base/proc.h"
 #include "base/str.h"
+#include "runtime/systemd.h"
 
 #include <limits.h>
 #include <errno.h>
@@ -68,7 +69,7 @@ int oci_bundle_validate(struct oci_app *app, const char *bundle, const struct oc
 	return oci_config_validate(c, e) < 0 ? placed(app, bundle, e) : 0;
 }
 
-/* "/a/b", a path relative to our default, or what --systemd-cgroup wants and we do not do yet. */
+/* "/a/b", or a path relative to our default. */
 static int cgroup_of(struct oci_app *app, const struct oci_config *c, const char *id, const char **out,
 		     struct err *e)
 {
@@ -78,8 +79,6 @@ static int cgroup_of(struct oci_app *app, const struct oci_config *c, const char
 		*out = NULL;
 		return 0;
 	}
-	if (app->systemd_cgroup)
-		return err_set(e, ERR_UNIMPLEMENTED, "--systemd-cgroup is not supported by this version");
 	if (str_is_empty(path))
 		path = arena_printf(&app->arena, "/%s", id);
 	return cgroup_path_clean(&app->arena, path, out, e);
@@ -145,6 +144,8 @@ struct making {
 	struct oci_record record;
 	struct container_spec spec;
 	struct container_process process;
+	struct systemd_unit unit;       /* with --systemd-cgroup */
+	pid_t holder;                   /* keeps its scope until our process is in it; 0: none */
 };
 
 static int save(struct making *m, struct err *e)
@@ -166,16 +167,32 @@ static int save(struct making *m, struct err *e)
 	return m->o.pidfd_socket ? oci_fd_send(m->o.pidfd_socket, "pidfd", m->process.pidfd, e) : 0;
 }
 
+/* With --systemd-cgroup the scope is there first, and what keeps it goes last. */
+static int create_process(struct making *m, struct err *e)
+{
+	struct oci_app *app = m->app;
+
+	if (app->systemd_cgroup && oci_scope_begin(app, &m->unit, &m->config, &m->holder, e) < 0)
+		return -1;
+	if (container_create(&app->rt, &app->arena, &m->spec, &m->process, e) < 0)
+		return placed(app, m->record.bundle, e);
+	return oci_scope_begun(app, &m->unit, &m->config, &m->holder, e);
+}
+
 static void give_up(struct making *m)
 {
+	bool held = m->holder > 0;
 	struct err ignored;
 
+	systemd_holder_end(&m->holder);
 	if (m->process.pidfd >= 0) {
 		struct proc p = { m->process.pid, m->process.pidfd };
 
 		proc_kill_and_reap(&p);
-		if (m->spec.cgroup)
-			(void)container_cgroup_remove(&m->app->rt.cgroups, m->spec.cgroup, 2000, &ignored);
+	}
+	if ((held || m->process.pidfd >= 0) && m->spec.cgroup) {
+		(void)container_cgroup_remove(&m->app->rt.cgroups, m->spec.cgroup, 2000, &ignored);
+		oci_unit_end(&m->record);
 	}
 	container_process_close(&m->process);
 	(void)oci_rdt_remove(&m->record, &ignored);
@@ -189,9 +206,7 @@ static int launch(struct making *m, struct err *e)
 	if (oci_rdt_create(m->app, &m->config, &m->record, &rdt, e) < 0)
 		return -1;
 	m->spec.rdt_tasks_fd = rdt;
-	if (container_create(&m->app->rt, &m->app->arena, &m->spec, &m->process, e) < 0)
-		return placed(m->app, m->record.bundle, e);
-	return save(m, e);
+	return create_process(m, e) < 0 ? -1 : save(m, e);
 }
 
 static int poststart(const struct oci_config *c, const struct oci_record *r, struct err *e)
@@ -220,6 +235,22 @@ static bool shares_pids(const struct oci_config *c)
 	const struct oci_namespace *ns = oci_namespace_find(c, "pid");
 
 	return !ns || !str_is_empty(ns->path);
+}
+
+static int find_cgroup(struct making *m, struct err *e)
+{
+	const struct oci_linux *l = m->config.on_linux;
+
+	if (!m->app->systemd_cgroup)
+		return cgroup_of(m->app, &m->config, m->record.id, &m->spec.cgroup, e);
+	if (oci_unit_of(m->app, l ? l->cgroups_path : NULL, m->record.id, &m->unit, e) < 0)
+		return -1;
+	m->spec.cgroup = m->unit.cgroup;
+	m->spec.flags |= CONTAINER_CGROUP_EXISTS;
+	m->record.unit = (char *)m->unit.name;
+	m->record.slice = (char *)m->unit.slice;
+	m->record.user_unit = m->unit.user;
+	return 0;
 }
 
 /* Loads, checks, reserves the name and makes the process. */
@@ -256,7 +287,7 @@ static int make(struct making *m, const char *id, bool foreground, struct err *e
 			 (m->o.no_new_keyring ? CONTAINER_NO_KEYRING : 0) | app->container_flags;
 	if (!m->o.pidfd_socket)
 		m->o.pidfd_socket = json_map_get(&m->config.annotations, "run.oci.pidfd_receiver");
-	if (cgroup_of(app, &m->config, id, &m->spec.cgroup, e) < 0 || oci_record_reserve(app, id, e) < 0)
+	if (find_cgroup(m, e) < 0 || oci_record_reserve(app, id, e) < 0)
 		return -1;
 	m->record.cgroup = (char *)m->spec.cgroup;
 	return 0;
@@ -319,6 +350,7 @@ int oci_run_command(struct oci_app *app, char *const *argv, struct err *e)
 	if ((m.spec.cgroup && container_cgroup_remove(&app->rt.cgroups, m.spec.cgroup, 2000, &ignored) < 0) ||
 	    oci_rdt_remove(&m.record, &ignored) < 0)
 		log_warn("%s", ignored.msg);
+	oci_unit_end(&m.record);
 	oci_poststop(app, &m.record);
 	(void)oci_record_drop(app, id, &ignored);
 	return code;

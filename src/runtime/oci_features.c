@@ -75,7 +75,7 @@ static int on_linux(struct buf *b, struct err *e)
 		caps[i] = cap_name(i);
 	if (buf_addz(b, "\"linux\":{", e) < 0 || words(b, "namespaces", namespaces, e) < 0 ||
 	    words(b, "capabilities", caps, e) < 0 ||
-	    buf_addz(b, "\"cgroup\":{\"v1\":true,\"v2\":true,\"systemd\":false,\"systemdUser\":false,\"rdma\":true},", e) < 0 ||
+	    buf_addz(b, "\"cgroup\":{\"v1\":true,\"v2\":true,\"systemd\":true,\"systemdUser\":false,\"rdma\":true},", e) < 0 ||
 	    seccomp(b, e) < 0 ||
 	    buf_addz(b, "\"apparmor\":{\"enabled\":true},\"selinux\":{\"enabled\":true},"
 		     "\"intelRdt\":{\"enabled\":true,\"schemata\":true,\"monitoring\":true},", e) < 0 ||

@@ -27,6 +27,9 @@ static const struct json_field record_fields[] = {
 	{ "hasPoststart", JSON_BOOL, offsetof(struct oci_record, has_poststart) },
 	{ "rdtGroup", JSON_STR, offsetof(struct oci_record, rdt_group) },
 	{ "rdtMonitor", JSON_STR, offsetof(struct oci_record, rdt_monitor) },
+	{ "unit", JSON_STR, offsetof(struct oci_record, unit) },
+	{ "slice", JSON_STR, offsetof(struct oci_record, slice) },
+	{ "userUnit", JSON_BOOL, offsetof(struct oci_record, user_unit) },
 	{ 0 },
 };
 

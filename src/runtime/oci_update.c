@@ -150,7 +150,7 @@ int oci_update_command(struct oci_app *app, char *const *argv, struct err *e)
 	/* No limit of memory means none of swap: else the kernel's old swap limit would stand below it. */
 	if (res.memory && res.memory->limit && *res.memory->limit == -1 && !res.memory->swap)
 		res.memory->swap = res.memory->limit;
-	if (resources_update(&app->rt.cgroups, r.cgroup, &res, e) < 0)
+	if (oci_resources_update(app, &r, &res, e) < 0)
 		return -1;
 	return o.l3 || o.bandwidth ? oci_rdt_update(app, &r, o.l3, o.bandwidth, e) : 0;
 }
