@@ -18,6 +18,7 @@ struct cri {
 	struct images *images;
 	struct net *net;
 	const char *root, *run;      /* for Status with verbose */
+	bool systemd;                /* the cgroup driver, which kubelet takes over */
 };
 
 /* /runtime.v1.RuntimeService and /runtime.v1.ImageService: all 43 methods of cri-api 0.37. */

@@ -25,11 +25,11 @@ CRI_METHOD(runtime_config)
 {
 	CRI_OUT(RuntimeConfigResponse);
 
-	(void)ctx;
 	(void)request;
 	(void)e;
 	out->linux = CRI_NEW(&c->arena, linux_runtime_configuration);
-	out->linux->cgroup_driver = RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+	out->linux->cgroup_driver = cri_of(ctx)->systemd ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD :
+							   RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
 	return 0;
 }
 
@@ -137,7 +137,7 @@ static void runtime_info(const struct cri *cri, struct arena *a, CRI_T(StatusRes
 	info_text(&info, "version", KNARR_VERSION);
 	info_text(&info, "root", cri->root);
 	info_text(&info, "run", cri->run);
-	info_text(&info, "cgroupDriver", "cgroupfs");
+	info_text(&info, "cgroupDriver", cri->systemd ? "systemd" : "cgroupfs");
 	info_text(&info, "network", net_ready(cri->net, &why) < 0 ? why.msg : "ready");
 	info_end(&info, &out->base);
 }

@@ -38,17 +38,11 @@ struct key {
 	size_t offset;
 	int64_t least;
 	const char *const *choices; /* NULL-terminated */
-	const char *(*refuse)(int64_t value); /* KEY_CHOICE: why this one cannot be had; NULL: it can */
 };
 
 static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
 static const char *const log_formats[] = { "text", "json", NULL };
 static const char *const cgroup_drivers[] = { "cgroupfs", "systemd", NULL };
-
-static const char *refuse_driver(int64_t value)
-{
-	return value ? "the systemd driver comes with a later release; set cgroupfs here and in kubelet" : NULL;
-}
 
 #define AT(field) offsetof(struct config, field)
 static const struct key keys[] = {
@@ -71,7 +65,7 @@ static const struct key keys[] = {
 	{ "cni.bin_dirs", KEY_PATHS, AT(cni.bin_dirs) },
 	{ "cni.timeout", KEY_DURATION, AT(cni.timeout_ns) },
 	{ "cni.default_network", KEY_BOOL, AT(cni.default_network) },
-	{ "cgroup.driver", KEY_CHOICE, AT(cgroup.driver), .choices = cgroup_drivers, .refuse = refuse_driver },
+	{ "cgroup.driver", KEY_CHOICE, AT(cgroup.driver), .choices = cgroup_drivers },
 	{ "cgroup.monitor_parent", KEY_PATH, AT(cgroup.monitor_parent) },
 	{ "cgroup.pod_parent", KEY_PATH, AT(cgroup.pod_parent) },
 	{ "pull.parallel_layers", KEY_COUNT, AT(pull.parallel_layers), .least = 1 },
@@ -97,7 +91,6 @@ void config_defaults(struct config *c)
 		.registries_conf = "/etc/containers/registries.conf", .certs_dirs = certs_dirs, .pinned_images = none,
 		.log = { LOG_INFO, LOG_TEXT },
 		.cni = { "/etc/cni/net.d", bin_dirs, 120 * NS_PER_S, true },
-		.cgroup = { 0, "/knarr", "/knarr-pods" },
 		.pull = { 3, 60 * NS_PER_S },
 		.limits = { 240 * NS_PER_S, 300 * NS_PER_S, 20 * NS_PER_S, 10 * NS_PER_S, 512 },
 		.seccomp_dir = "/var/lib/kubelet/seccomp", .resolv_conf = "/etc/resolv.conf",
@@ -139,10 +132,6 @@ static int set_choice(const struct key *k, const char *text, int64_t *out, struc
 
 	for (int64_t i = 0; k->choices[i]; i++) {
 		if (streq(text, k->choices[i])) {
-			const char *why = k->refuse ? k->refuse(i) : NULL;
-
-			if (why)
-				return err_set(e, ERR_INVALID, "%s", why);
 			*out = i;
 			return 0;
 		}
@@ -415,6 +404,29 @@ static char *default_libexec(struct arena *a)
 	return access(path_join(a, folder, "knarr-pod"), X_OK) == 0 ? folder : KNARR_LIBEXEC;
 }
 
+/* With the systemd driver, cgroups are units. */
+static int complete_cgroup(struct arena *a, const char *file, struct config *c, struct err *e)
+{
+	bool systemd = c->cgroup.driver == CONFIG_SYSTEMD;
+	const char *scope, *slice;
+
+	if (!c->cgroup.monitor_parent)
+		c->cgroup.monitor_parent = systemd ? "/system.slice/knarr.scope" : "/knarr";
+	if (!c->cgroup.pod_parent)
+		c->cgroup.pod_parent = systemd ? "/knarr-pods.slice" : "/knarr-pods";
+	if (!systemd)
+		return 0;
+	scope = path_clean(a, c->cgroup.monitor_parent);
+	slice = path_clean(a, arena_printf(a, "%s/..", scope));
+	if (!ends_with(scope, ".scope") || !ends_with(slice, ".slice"))
+		return err_set(e, ERR_INVALID, "%s: cgroup.monitor_parent: %s: with the systemd driver it is a scope in a "
+			       "slice, as in /system.slice/knarr.scope", file, c->cgroup.monitor_parent);
+	if (!ends_with(path_clean(a, c->cgroup.pod_parent), ".slice"))
+		return err_set(e, ERR_INVALID, "%s: cgroup.pod_parent: %s: with the systemd driver it is a slice, as in "
+			       "/knarr-pods.slice", file, c->cgroup.pod_parent);
+	return 0;
+}
+
 int config_load(struct arena *a, const char *file, unsigned flags, struct config *c, struct err *e)
 {
 	const char *dir = arena_printf(a, "%s.d", file);
@@ -429,6 +441,8 @@ int config_load(struct arena *a, const char *file, unsigned flags, struct config
 			return -1;
 	if (!c->libexec)
 		c->libexec = default_libexec(a);
+	if (complete_cgroup(a, file, c, e) < 0)
+		return -1;
 	if (!c->socket)
 		c->socket = path_join(a, c->run, "knarrd.sock");
 	if (!c->user_socket)

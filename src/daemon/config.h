@@ -30,8 +30,8 @@ struct config {
 		bool default_network;
 	} cni;
 	struct {
-		int64_t driver;        /* 0: cgroupfs, the only one so far */
-		char *monitor_parent;  /* of knarr-pod's own cgroups */
+		int64_t driver;        /* enum config_cgroup_driver */
+		char *monitor_parent;  /* of knarr-pod's own cgroups; systemd: their scope */
 		char *pod_parent;      /* of pods that name none */
 	} cgroup;
 	struct {
@@ -47,6 +47,8 @@ struct config {
 	char *seccomp_dir, *resolv_conf;
 	int64_t shm_bytes;
 };
+
+enum config_cgroup_driver { CONFIG_CGROUPFS, CONFIG_SYSTEMD };
 
 void config_defaults(struct config *c);
 /* One file's text on top of what *c holds already; on failure some of it may have been taken. Texts

@@ -57,6 +57,7 @@ static int open_pods(struct rooms *r, struct call *c, const struct config *confi
 		.monitor_path = path_join(&c->arena, config->libexec, "knarr-pod"),
 		.monitor_cgroup = config->cgroup.monitor_parent,
 		.cgroup_parent = config->cgroup.pod_parent,
+		.systemd = config->cgroup.driver == CONFIG_SYSTEMD,
 		.seccomp_dir = config->seccomp_dir,
 		.resolv_conf = config->resolv_conf,
 		.create_limit_ns = config->limits.create_ns,
@@ -79,7 +80,8 @@ int rooms_open(struct rooms *r, struct call *c, const struct config *config, str
 		return -1;
 	}
 	r->cri = (struct cri){ .pods = r->pods, .images = r->images, .net = r->net,
-			       .root = config->root, .run = config->run };
+			       .root = config->root, .run = config->run,
+			       .systemd = config->cgroup.driver == CONFIG_SYSTEMD };
 	return 0;
 }
 

@@ -68,6 +68,14 @@ int main(int argc, char **argv)
 		(void)printf("knarr-pod %s, protocol %d\n", KNARR_VERSION, MESSAGE_VERSION);
 		return 0;
 	}
+	/* Keeps a scope of systemd's, and nothing else, until knarrd ends it, or ends. */
+	if (argc == 2 && streq(argv[1], "--hold")) {
+		char byte;
+
+		while (read(0, &byte, 1) > 0)
+			;
+		_exit(0);
+	}
 	if (begin(&pod, &e) < 0 || loop_run(&pod, &e) < 0) {
 		(void)fprintf(stderr, "knarr-pod: %s\n", e.msg);
 		_exit(1);

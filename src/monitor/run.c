@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "runtime/container.h"
+#include "runtime/systemd.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -78,14 +79,24 @@ static size_t pod_namespaces(const struct pod *p, const struct oci_config *confi
 	return n;
 }
 
-static int cgroup_take(struct arena *a, struct container *c, const struct oci_config *config, struct err *e)
+/* *held: it is a scope that knarrd has started, with a holder in it for now. */
+static int cgroup_take(struct arena *a, struct container *c, const struct oci_config *config, bool *held,
+		       struct err *e)
 {
 	const char *path;
 
 	if (!config->on_linux || str_is_empty(config->on_linux->cgroups_path))
 		return err_set(e, ERR_INVALID, "config.json of container %s without linux.cgroupsPath", c->id);
-	if (cgroup_path_clean(a, config->on_linux->cgroups_path, &path, e) < 0)
+	if (systemd_is_unit_path(config->on_linux->cgroups_path)) {
+		struct systemd_unit u;
+
+		if (systemd_unit_parse(a, config->on_linux->cgroups_path, c->id, 0, &u, e) < 0)
+			return -1;
+		path = u.cgroup;
+		*held = true;
+	} else if (cgroup_path_clean(a, config->on_linux->cgroups_path, &path, e) < 0) {
 		return -1;
+	}
 	if (strlen(path) >= sizeof(c->cgroup))
 		return err_set(e, ERR_INVALID, "the cgroup path of container %s has %zu bytes", c->id,
 			       strlen(path));
@@ -129,11 +140,16 @@ static int create(struct pod *p, struct arena *a, struct container *c, const str
 	struct container_ns ns[NS_MAX];
 	const struct oci_namespace *pid;
 	struct oci_config config = { 0 };
+	bool held = false;
 	int rc;
 
 	if (config_load(a, c->config_fd, &config, e) < 0 || oci_config_validate(&config, e) < 0 ||
-	    cgroup_take(a, c, &config, e) < 0)
+	    cgroup_take(a, c, &config, &held, e) < 0)
 		return -1;
+	if (held) {
+		spec.flags |= CONTAINER_CGROUP_EXISTS;
+		systemd_pids_make_room(config.on_linux->resources);
+	}
 	if (s->tty != config.process->terminal)
 		return err_set(e, ERR_INVALID, "container %s: the request and config.json differ on the terminal",
 			       c->id);

@@ -37,7 +37,7 @@ static int container_wished(struct pod *p, const struct container_config *config
 {
 	auto_container *k = container_new(p);
 	struct arena *a = &k->arena;
-	const char *cgroup = NULL;
+	const char *parent, *cgroup = NULL;
 
 	id_new(k->id);
 	k->config = arena_new0(a, struct container_config);
@@ -46,7 +46,8 @@ static int container_wished(struct pod *p, const struct container_config *config
 	k->image_id = arena_strdup(a, image_id);
 	k->log_path = log_path_of(a, p, k->config);
 	k->created_wall_ns = clock_wall_ns();
-	if (cgroup_path_clean(a, arena_printf(a, "%s/%s", pod_cgroup_parent(p), k->id), &cgroup, e) < 0)
+	if (pod_cgroup_parent(a, p, &parent, e) < 0 ||
+	    cgroup_path_clean(a, unit_container_cgroup(a, p->all, parent, k->id), &cgroup, e) < 0)
 		return -1;
 	k->cgroup_path = cgroup;
 	if (making_wish_hash(container_config_fields, config, &k->making.wish_hash, e) < 0)

@@ -166,13 +166,13 @@ static int update(struct container *k, struct arena *a, bool runs, const struct 
 	config_resources_merge(a, &merged, change);
 	if (container_spec_resources(a, change, &k->all->facts, &r, e) < 0)
 		return -1;
-	if (runs && resources_update(&k->all->cgroups, k->cgroup_path, &r, e) < 0)
+	if (runs && unit_update(k, &r, e) < 0)
 		return -1;
 	if (rewrite_config(k, a, &r, change->oom_score_adj, e) < 0) {
 		/* All or nothing: what the kernel was told is taken back. */
 		if (runs && k->config->resources &&
 		    container_spec_resources(a, k->config->resources, &k->all->facts, &back, &ignored) == 0 &&
-		    resources_update(&k->all->cgroups, k->cgroup_path, &back, &ignored) < 0)
+		    unit_update(k, &back, &ignored) < 0)
 			log_warn("resources stay changed container=%s: %s", k->id, ignored.msg);
 		return -1;
 	}

@@ -86,6 +86,7 @@ static int files_open(struct container *k, struct start_files *f, struct err *e)
 static int ask_monitor(struct container *k, struct monitor_process *out, struct err *e)
 {
 	auto_files f = { .config_fd = -1, .log_fd = -1 };
+	struct unit_start unit = UNIT_START_NONE;
 	struct monitor_start_request r;
 	auto_call c;
 	int rc;
@@ -100,6 +101,8 @@ static int ask_monitor(struct container *k, struct monitor_process *out, struct 
 		.stdin_once = k->config->stdin_once, .tty = k->config->tty,
 	};
 	if (rc == 0)
+		rc = unit_begin(k, &c, &unit, e);
+	if (rc == 0)
 		rc = steps_point("start", "ask", e);
 	if (rc == 0)
 		rc = monitor_container_start(&c, k->pod->run_dirfd, &r, out, e);
@@ -108,6 +111,7 @@ static int ask_monitor(struct container *k, struct monitor_process *out, struct 
 
 		(void)cgroup_kill(&k->all->cgroups, k->cgroup_path, &ignored);
 	}
+	unit_end(k, &unit, rc == 0);
 	fd_close(&k->root_fd);
 	return rc;
 }

@@ -93,7 +93,7 @@ static int spec_input(struct container *k, struct arena *a, struct container_spe
 
 	*in = (struct container_spec_input){
 		.facts = &k->all->facts, .container_id = k->id, .pod_id = p->id, .pod = p->config,
-		.config = k->config, .image = image, .cgroup_path = arena_printf(a, "/%s", k->cgroup_path),
+		.config = k->config, .image = image, .cgroup_path = unit_cgroups_path(a, k),
 		.monitor_pid = p->monitor.pid, .init_pid = p->init_pid,
 		.shm_path = !pod_ipc ? NULL : pod_shares_shm(p) ? shared_file(a, p, "shm") : NULL,
 		.resolv_conf_path = shared_file(a, p, "resolv.conf"),

@@ -131,6 +131,13 @@ struct event_slot {
 	char container_id[ID_HEX_LEN + 1], pod_id[ID_HEX_LEN + 1];
 };
 
+/* A process of ours that keeps a scope of systemd's (unit.c). */
+struct unit_holder {
+	struct proc proc;
+	int pipe_fd;             /* its end is the holder's */
+};
+#define UNIT_HOLDER_NONE { { 0, -1 }, -1 }
+
 struct pods {
 	struct arena arena;      /* of the settings */
 	struct pod_settings settings;
@@ -141,6 +148,7 @@ struct pods {
 	struct cgroup_layout cgroups;
 	struct container_facts facts;
 	int root_fd, run_fd, netns_fd; /* root/pods, run/pods, netns_dir */
+	struct unit_holder holder;     /* keeps the knarr-pods' scope */
 	struct lock lock;
 	struct cond changed;     /* readiness, jobs, events */
 	struct map pods, pod_keys, containers, container_keys;
@@ -244,9 +252,28 @@ const char *container_key(struct arena *a, const char *pod_id, const struct cont
 extern const struct steps pod_keep_steps; /* record, folder: what stays until the pod is removed */
 extern const struct steps pod_run_steps;  /* what a stopped pod has no more */
 const char *pod_run_path(struct arena *a, const struct pod *p, const char *name); /* run/pods/ID/NAME */
-const char *pod_cgroup_parent(const struct pod *p);
-const char *pod_cgroup_path(struct arena *a, const struct pod *p);
 int pod_open_folders(struct pod *p, struct err *e); /* those that are there */
+
+/* --- unit.c ---------------------------------------------------------------------------------------------- */
+
+/* The cgroup that the pod's lie in; with the systemd driver the slice's path. ERR_INVALID: it is no slice. */
+int pod_cgroup_parent(struct arena *a, const struct pod *p, const char **out, struct err *e);
+const char *unit_container_cgroup(struct arena *a, const struct pods *ps, const char *parent, const char *id);
+const char *unit_cgroups_path(struct arena *a, const struct container *k); /* for config.json */
+/* The scope in which the knarr-pods live; nothing with the cgroupfs driver. */
+int unit_monitors_open(struct pods *ps, struct err *e);
+void unit_monitors_close(struct pods *ps);
+/* Starts a container's scope before knarr-pod is asked; unit_end() in any case after. The resources live as the
+ * call. A container whose cgroup is no scope: nothing. */
+struct oci_resources;
+struct unit_start {
+	struct unit_holder holder;
+	const struct oci_resources *resources;
+};
+#define UNIT_START_NONE ((struct unit_start){ .holder = UNIT_HOLDER_NONE })
+int unit_begin(struct container *k, struct call *c, struct unit_start *s, struct err *e);
+void unit_end(struct container *k, struct unit_start *s, bool started);
+int unit_update(struct container *k, const struct oci_resources *r, struct err *e);
 
 /* --- pod_files.c ----------------------------------------------------------------------------------------- */
 

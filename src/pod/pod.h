@@ -41,8 +41,9 @@ struct pod_settings {
 	const char *root, *run;      /* "/var/lib/knarr", "/run/knarr" */
 	const char *netns_dir;       /* "/run/netns" */
 	const char *monitor_path;    /* the knarr-pod program */
-	const char *monitor_cgroup;  /* knarr-pod's own cgroup is this + "/ID": "/knarr" */
-	const char *cgroup_parent;   /* of pods that name none: "/knarr-pods" */
+	const char *monitor_cgroup;  /* of the knarr-pods: "/knarr"; systemd: "/system.slice/knarr.scope" */
+	const char *cgroup_parent;   /* of pods that name none: "/knarr-pods"; systemd: "/knarr-pods.slice" */
+	bool systemd;                /* containers are systemd's scopes, pods' parents its slices */
 	const char *seccomp_dir;     /* Localhost profiles: "/var/lib/kubelet/seccomp" */
 	const char *resolv_conf;     /* for pods without a DNS configuration: "/etc/resolv.conf" */
 	int64_t create_limit_ns;     /* how long RunPodSandbox and CreateContainer may take, whoever waits */

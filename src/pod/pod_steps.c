@@ -23,19 +23,13 @@ const char *pod_run_path(struct arena *a, const struct pod *p, const char *name)
 	return arena_printf(a, "%s/pods/%s/%s", p->all->settings.run, p->id, name);
 }
 
-const char *pod_cgroup_parent(const struct pod *p)
+static int cgroup_path_of(struct arena *a, const struct pod *p, const char **out, struct err *e)
 {
-	return str_is_empty(p->config->cgroup_parent) ? p->all->settings.cgroup_parent :
-							p->config->cgroup_parent;
-}
+	const char *parent;
 
-const char *pod_cgroup_path(struct arena *a, const struct pod *p)
-{
-	const char *parent = pod_cgroup_parent(p);
-
-	while (*parent == '/')
-		parent++;
-	return arena_printf(a, "%s%s%s", parent, *parent ? "/" : "", p->id);
+	if (pod_cgroup_parent(a, p, &parent, e) < 0)
+		return -1;
+	return cgroup_path_clean(a, arena_printf(a, "%s/%s", parent, p->id), out, e);
 }
 
 static bool has_own_netns(const struct pod *p)
@@ -140,7 +134,7 @@ static int cgroup_act(void *ctx, struct err *e)
 	struct pod *p = ctx;
 	const char *path;
 
-	if (cgroup_path_clean(&a, pod_cgroup_path(&a, p), &path, e) < 0)
+	if (cgroup_path_of(&a, p, &path, e) < 0)
 		return -1;
 	return cgroup_create(&p->all->cgroups, path, e);
 }
@@ -151,7 +145,7 @@ static int cgroup_undo(void *ctx, struct err *e)
 	struct pod *p = ctx;
 	const char *path;
 
-	if (cgroup_path_clean(&a, pod_cgroup_path(&a, p), &path, e) < 0)
+	if (cgroup_path_of(&a, p, &path, e) < 0)
 		return 0; /* such a path was never made */
 	return cgroup_remove(&p->all->cgroups, path, CGROUP_REMOVE_WAIT_MS, e);
 }

@@ -333,7 +333,7 @@ static int open_all(struct pods *ps, struct err *e)
 		return -1;
 	if (cgroup_layout_open(&ps->cgroups, e) < 0 || container_facts_read(&ps->arena, &ps->facts, e) < 0)
 		return -1;
-	if (monitor_program_open(s->monitor_path, &ps->cgroups, &ps->program, e) < 0)
+	if (monitor_program_open(s->monitor_path, &ps->cgroups, &ps->program, e) < 0 || unit_monitors_open(ps, e) < 0)
 		return -1;
 	if (watch_open(ps, e) < 0)
 		return -1;
@@ -354,6 +354,7 @@ int pods_open(const struct pod_settings *settings, struct catalog *catalog, stru
 	ps->net = net;
 	ps->root_fd = ps->run_fd = ps->netns_fd = ps->epoll_fd = ps->wake_fd = -1;
 	ps->program = (struct monitor_program){ .exec_fd = -1, .lean_mount_ns_fd = -1 };
+	ps->holder = (struct unit_holder)UNIT_HOLDER_NONE;
 	lock_init(&ps->lock);
 	cond_init(&ps->changed);
 	list_init(&ps->pod_list);
@@ -404,6 +405,7 @@ void pods_close(struct pods *ps)
 	map_free(&ps->pod_keys);
 	map_free(&ps->containers);
 	map_free(&ps->container_keys);
+	unit_monitors_close(ps);
 	if (ps->program.exec_fd >= 0)
 		monitor_program_close(&ps->program);
 	if (ps->cgroups.nh)

@@ -198,7 +198,7 @@ static void fill_pod(struct pods *ps, struct arena *a, struct pod_stats *s)
 	struct err ignored;
 
 	if (!str_is_empty(s->view.config->cgroup_parent) &&
-	    cgroup_path_clean(a, s->view.config->cgroup_parent, &path, &ignored) == 0 &&
+	    pod_cgroup_parent(a, s->view.object, &path, &ignored) == 0 && cgroup_path_clean(a, path, &path, &ignored) == 0 &&
 	    usage_of(ps, path, &s->usage, &ignored) == 0)
 		sample_cpu(ps, &s->view.object->cpu, &s->usage);
 	if (!s->usage.at_wall_ns)

@@ -49,8 +49,12 @@ static int default_unit(struct arena *a, const char *id, unsigned flags, struct 
 	/* systemd's unit names have no '+', which a container's may have: written as systemd escapes it. */
 	char *name = arena_alloc0(a, strlen(id) * 4 + 1), *to = name;
 
-	for (const char *p = id; *p; p++)
-		to += *p == '+' ? sprintf(to, "\\x2b") : sprintf(to, "%c", *p);
+	for (const char *p = id; *p; p++) {
+		if (*p == '+')
+			to = mempcpy(to, "\\x2b", 4);
+		else
+			*to++ = *p;
+	}
 	return systemd_unit_parse(a, arena_printf(a, ":" DEFAULT_PREFIX ":%s", name), id, flags, u, e);
 }
 

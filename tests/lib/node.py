@@ -55,7 +55,7 @@ def until(what, seconds, check, every=0.05):
 class Knarrd:
     """`with Knarrd(build) as node:` — node.sock is kubelet's socket, node.user_sock the user's."""
 
-    def __init__(self, build, config="", keep=False, cni=True, service=True):
+    def __init__(self, build, config="", keep=False, cni=True, service=True, driver="cgroupfs"):
         self.service = service  # else none runs until start(): for private ones
         self.build, self.extra, self.keep, self.cni = pathlib.Path(build), config, keep, cni
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="knarr-test-"))
@@ -67,7 +67,8 @@ class Knarrd:
         self.cgroup = f"knarr-test-{self.name}"
         self.bin_dirs = ["/usr/lib/cni", "/opt/cni/bin"]
         self.octet = 1 + sum(self.name.encode()) * 7 % 250
-        self.process, self.programs = None, {}
+        self.process, self.programs, self.driver, self.env = None, {}, driver, {}
+        self.slice = f"knarrtest{self.name}"  # with the systemd driver: of all our units
 
     def write_config(self):
         self.dir.joinpath("cni").mkdir(exist_ok=True)
@@ -93,8 +94,9 @@ cni:
   conf_dir: {self.dir}/cni
   bin_dirs: [{", ".join(map(str, self.bin_dirs))}]
 cgroup:
-  monitor_parent: /{self.cgroup}
-  pod_parent: /{self.cgroup}-pods
+  driver: {self.driver}
+  monitor_parent: {f"/{self.slice}.slice/knarr.scope" if self.driver == "systemd" else f"/{self.cgroup}"}
+  pod_parent: {f"/{self.slice}-pods.slice" if self.driver == "systemd" else f"/{self.cgroup}-pods"}
 {self.extra}
 """)
 
@@ -115,7 +117,7 @@ cgroup:
 
     def start(self, wait=True, fault="", **popen):
         """fault: "TABLE.STEP:kill", see src/base/steps.h."""
-        env = {**os.environ, "KNARR_FAULT": fault} if fault else None
+        env = {**os.environ, **self.env, **({"KNARR_FAULT": fault} if fault else {})}
         with open(self.log, "a") as log:
             self.process = subprocess.Popen([self.program("knarrd"), "--config", self.config], env=env,
                                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **popen)
@@ -163,10 +165,16 @@ cgroup:
         """The pids of our knarr-pod processes: they have a cgroup of their own."""
         found = set()
         for cgroup in self.cgroups():
-            if cgroup.name == self.cgroup:
+            if cgroup.name in (self.cgroup, "knarr.scope"):
                 with contextlib.suppress(OSError):
                     found |= {int(pid) for pid in cgroup.joinpath("cgroup.procs").read_text().split()}
-        return sorted(found)
+        return sorted(pid for pid in found if not self.is_holder(pid))
+
+    @staticmethod
+    def is_holder(pid):
+        with contextlib.suppress(OSError):
+            return b"--hold" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return False
 
     def cgroups(self):
         """Our cgroups in every hierarchy, the deepest first."""
@@ -174,7 +182,7 @@ cgroup:
         tops = [base] if (base / "cgroup.controllers").exists() else [d for d in base.iterdir() if d.is_dir()]
         found = []
         for top in tops:
-            for own in (top / self.cgroup, top / f"{self.cgroup}-pods"):
+            for own in (top / self.cgroup, top / f"{self.cgroup}-pods", top / f"{self.slice}.slice"):
                 found += [p for p in [own, *own.rglob("*")] if p.is_dir()]
         return sorted(found, key=lambda p: -len(p.parts))
 

@@ -96,6 +96,38 @@ TEST(bad_files_are_refused_with_file_line_and_key)
 	assert_true(count > 20);
 }
 
+static int load_text(struct arena *a, const char *text, struct config *c, struct err *e)
+{
+	char dir[] = "/tmp/knarr-test-config-XXXXXX";
+	int rc;
+
+	assert_non_null(mkdtemp(dir));
+	assert_ok(fs_replace(AT_FDCWD, path_join(a, dir, "k.yaml"), text, strlen(text), 0600, 0, e), *e);
+	rc = config_load(a, path_join(a, dir, "k.yaml"), CONFIG_REQUIRED, c, e);
+	assert_ok(fs_remove_tree(AT_FDCWD, dir, &(struct err){ 0 }), *e);
+	return rc;
+}
+
+TEST(the_systemd_driver_has_units_where_the_other_has_paths)
+{
+	auto_arena a = { 0 };
+	struct config c;
+	struct err e;
+
+	assert_ok(load_text(&a, "root: /r\n", &c, &e), e);
+	assert_int_equal(c.cgroup.driver, CONFIG_CGROUPFS);
+	assert_string_equal(c.cgroup.monitor_parent, "/knarr");
+	assert_string_equal(c.cgroup.pod_parent, "/knarr-pods");
+	assert_ok(load_text(&a, "cgroup: { driver: systemd }\n", &c, &e), e);
+	assert_int_equal(c.cgroup.driver, CONFIG_SYSTEMD);
+	assert_string_equal(c.cgroup.monitor_parent, "/system.slice/knarr.scope");
+	assert_string_equal(c.cgroup.pod_parent, "/knarr-pods.slice");
+	assert_err(load_text(&a, "cgroup: { driver: systemd, monitor_parent: /knarr }\n", &c, &e), e, ERR_INVALID,
+		   "cgroup.monitor_parent: /knarr");
+	assert_err(load_text(&a, "cgroup: { driver: systemd, pod_parent: /knarr }\n", &c, &e), e, ERR_INVALID,
+		   "cgroup.pod_parent: /knarr");
+}
+
 TEST(drop_ins_replace_single_keys_in_order_of_names)
 {
 	char dir[] = "/tmp/knarr-test-config-XXXXXX";

@@ -4,6 +4,7 @@
 #include "monitor/client.h"
 #include "net/net.h"
 #include "runtime/resources.h"
+#include "runtime/systemd.h"
 
 #include "base/clock.h"
 #include "base/fs.h"
@@ -623,6 +624,48 @@ int cgroup_stats(UNUSED const struct cgroup_layout *l, UNUSED const char *path, 
 	*out = (struct cgroup_stats){ .has = CGROUP_HAS_CPU | CGROUP_HAS_MEMORY, .cpu.usage_ns = 5,
 				      .memory = { .usage = 100, .limit = 1000, .working_set = 60,
 						  .swap_limit = UINT64_MAX } };
+	return 0;
+}
+
+int cgroup_join_pid(UNUSED const struct cgroup_layout *l, UNUSED const char *path, UNUSED pid_t pid,
+		    UNUSED struct err *e)
+{
+	return 0;
+}
+
+/* --- runtime/systemd --------------------------------------------------------------------------------------------- */
+
+int systemd_slice_path(struct arena *a, const char *slice, const char **out, UNUSED struct err *e)
+{
+	*out = arena_strdup(a, slice);
+	return 0;
+}
+
+int systemd_resources(UNUSED struct arena *a, UNUSED const struct cgroup_layout *l, UNUSED const struct oci_resources *r,
+		      UNUSED struct systemd_properties *out, UNUSED struct err *e)
+{
+	return 0;
+}
+
+int systemd_scope_start(UNUSED struct call *c, UNUSED const struct systemd_unit *u, UNUSED pid_t pid,
+			UNUSED const char *description, UNUSED const struct systemd_properties *more, struct err *e)
+{
+	return err_set(e, ERR_UNAVAILABLE, "there is no systemd here");
+}
+
+void systemd_pids_make_room(UNUSED const struct oci_resources *r)
+{
+}
+
+int systemd_pids_settle(UNUSED const struct cgroup_layout *l, UNUSED const char *cgroup,
+			UNUSED const struct oci_resources *r, UNUSED struct err *e)
+{
+	return 0;
+}
+
+int systemd_update(UNUSED struct call *c, UNUSED const struct cgroup_layout *l, UNUSED const struct systemd_unit *u,
+		   UNUSED const struct oci_resources *r, UNUSED struct err *e)
+{
 	return 0;
 }
 
