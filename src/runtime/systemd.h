@@ -46,8 +46,8 @@ struct systemd_properties {
 	size_t n;
 };
 /* What of the resources (NULL: none) systemd has words for, on v1 or v2; appended, and that I/O is counted. The device
- * rules are those of resources_plan(); where systemd's lists cannot say the same they allow more, since ours hold as well. Pure but
- * for /proc/devices. */
+ * rules are those of resources_plan(); where systemd's lists cannot say the same they allow more, since ours hold as
+ * well. Pure but for /proc/devices. */
 int systemd_resources(struct arena *a, const struct cgroup_layout *l, const struct oci_resources *r,
 		      struct systemd_properties *out, struct err *e);
 /* Annotations org.systemd.property.NAME, in GVariant's text form; NAMESec becomes NAMEUSec. Pure. */
