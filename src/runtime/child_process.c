@@ -368,7 +368,8 @@ static bool is_program(const char *path, struct err *e)
 		(void)err_set(e, ERR_DENIED, "exec: \"%s\": is a directory", path);
 		return false;
 	}
-	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0) {
+	/* A seccomp filter may not know the call (its errors are not the file's): then the exec itself says it. */
+	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0 && errno == EACCES) {
 		(void)err_set(e, ERR_DENIED, "exec: \"%s\": permission denied", path);
 		return false;
 	}

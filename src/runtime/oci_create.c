@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -253,6 +254,25 @@ static int find_cgroup(struct making *m, struct err *e)
 	return 0;
 }
 
+/* An engine may have made it for us; what somebody else uses or has stopped is none to start in, as with runc. */
+static int check_cgroup(struct making *m, struct err *e)
+{
+	const struct cgroup_layout *l = &m->app->rt.cgroups;
+	pid_t *pids;
+	size_t n;
+
+	if (cgroup_is_frozen(l, m->spec.cgroup))
+		return err_set(e, ERR_STATE, "container's cgroup unexpectedly frozen: %s", m->spec.cgroup);
+	if (!cgroup_exists(l, m->spec.cgroup))
+		return 0;
+	if (cgroup_pids(&m->app->arena, l, m->spec.cgroup, &pids, &n, e) < 0)
+		return -1;
+	if (n)
+		return err_set(e, ERR_STATE, "container's cgroup is not empty: %zu process(es) found in %s", n, m->spec.cgroup);
+	m->spec.flags |= CONTAINER_CGROUP_EXISTS;
+	return 0;
+}
+
 /* Loads, checks, reserves the name and makes the process. */
 static int make(struct making *m, const char *id, bool foreground, struct err *e)
 {
@@ -289,6 +309,12 @@ static int make(struct making *m, const char *id, bool foreground, struct err *e
 		m->o.pidfd_socket = json_map_get(&m->config.annotations, "run.oci.pidfd_receiver");
 	if (find_cgroup(m, e) < 0 || oci_record_reserve(app, id, e) < 0)
 		return -1;
+	if (check_cgroup(m, e) < 0) {
+		struct err ignored;
+
+		(void)oci_record_drop(app, id, &ignored);
+		return -1;
+	}
 	m->record.cgroup = (char *)m->spec.cgroup;
 	return 0;
 }
@@ -297,7 +323,8 @@ static int open_fifo(struct making *m, struct err *e)
 {
 	const char *path = oci_record_path(m->app, m->record.id, "exec.fifo");
 
-	if (mkfifo(path, 0622) < 0)
+	/* Whatever our umask: the container's process opens it as its own user, by our fd. */
+	if (mkfifo(path, 0600) < 0 || chmod(path, 0622) < 0)
 		return err_sys(e, errno, "make %s", path);
 	return fd_open(AT_FDCWD, path, O_PATH | O_NOFOLLOW, e);
 }
@@ -386,22 +413,33 @@ static int check_created(const struct oci_record *r, enum oci_status status, str
 	}
 }
 
+/* Lets the process that waits in its open of the fifo go on. One that has ended meanwhile will never come. */
+static int release(int fifo, int pidfd, const char *id, struct err *e)
+{
+	struct pollfd either[2] = { { fifo, POLLIN, 0 }, { pidfd, POLLIN, 0 } };
+	char byte;
+
+	while (poll(either, 2, -1) < 0)
+		if (errno != EINTR)
+			return err_sys(e, errno, "wait for container %s", id);
+	if (read(fifo, &byte, 1) != 1)
+		return err_set(e, ERR_STATE, "container %s ended before its start", id);
+	return 0;
+}
+
 int oci_start_command(struct oci_app *app, char *const *argv, struct err *e)
 {
 	auto_fd int pidfd = -1, fifo = -1;
 	const char *path, *id = NULL;
 	struct oci_record r;
-	char byte;
 
 	if (oci_only_id(app, argv, &id, e) < 0 || oci_record_load(app, id, &r, e) < 0 ||
 	    check_created(&r, oci_record_status(app, &r, &pidfd), e) < 0)
 		return -1;
 	path = oci_record_path(app, id, "exec.fifo");
-	fifo = fd_open(AT_FDCWD, path, O_RDONLY, e);
-	if (fifo < 0)
+	fifo = fd_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, e);
+	if (fifo < 0 || release(fifo, pidfd, id, e) < 0)
 		return -1;
-	if (read(fifo, &byte, 1) != 1)
-		return err_set(e, ERR_STATE, "container %s ended before its start", id);
 	if (unlink(path) < 0)
 		return err_sys(e, errno, "remove %s", path);
 	return run_poststart(app, &r, pidfd, e);

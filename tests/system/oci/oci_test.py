@@ -157,6 +157,52 @@ class Oci(Bundle):
         self.assertIn("exists", self.oci("create", "-b", self.top, self.id).stderr)
         self.assertEqual(self.oci("delete", "--force", self.id).returncode, 0)
 
+    def create(self, umask=0o22):
+        r = subprocess.run([OCI, "--root", self.state, "create", "-b", self.top, self.id], timeout=60, umask=umask,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(self.top + "/err", "w"))
+        return r.returncode, open(self.top + "/err").read()
+
+    def test_start_reaches_a_user_without_capabilities(self):
+        self.config["process"] |= {"args": ["sleep", "1000"], "user": {"uid": 1000, "gid": 1000}, "capabilities": {}}
+        self.write()
+        self.assertEqual(self.create(umask=0o77), (0, ""))
+        started = self.oci("start", self.id)
+        self.assertEqual((started.returncode, started.stderr), (0, ""))
+        self.assertEqual(json.loads(self.oci("state", self.id).stdout)["status"], "running")
+
+    def test_start_does_not_wait_for_a_process_that_has_ended(self):
+        self.write()
+        self.assertEqual(self.create(), (0, ""))
+        os.kill(json.loads(self.oci("state", self.id).stdout)["pid"], signal.SIGKILL)
+        self.assertEqual(self.oci("start", self.id).returncode, 1)
+
+    def test_a_cgroup_that_others_use_or_have_frozen_is_refused(self):
+        cgroup = f"{PREFIX}-shared"
+        folder = f"/sys/fs/cgroup/{'' if V2 else 'freezer/'}{cgroup}"
+        self.config["linux"]["cgroupsPath"] = "/" + cgroup
+        self.write()
+        os.mkdir(folder)
+        freezer = folder + ("/cgroup.freeze" if V2 else "/freezer.state")
+        try:
+            with open(freezer, "w") as f:
+                f.write("1" if V2 else "FROZEN")
+            self.assertIn("unexpectedly frozen", self.create()[1])
+            with open(freezer, "w") as f:
+                f.write("0" if V2 else "THAWED")
+            self.assertEqual(self.create(), (0, ""))
+            r = self.oci("create", "-b", self.top, self.id + "2")
+            self.assertIn("cgroup is not empty", r.stderr)
+        finally:
+            self.oci("delete", "--force", self.id)
+            if os.path.isdir(folder):
+                os.rmdir(folder)
+
+    def test_a_filter_without_faccessat2_lets_the_program_start(self):
+        self.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW",
+                                           "syscalls": [{"names": ["faccessat2"], "action": "SCMP_ACT_ERRNO"}]}
+        del self.config["process"]["noNewPrivileges"]  # then the filter is there before the program is looked for
+        self.assertEqual(self.run_it("echo", "here"), "here\n")
+
     def test_namespaces_names_and_limits(self):
         self.config["domainname"] = "sea"
         self.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.msgmax": "8192"}
