@@ -91,6 +91,15 @@ class Image:
             push_blob(registry, name, dig, blob, headers)
         return push_manifest(registry, name, tag, self.manifest, self.kinds["manifest"], headers)
 
+    def save(self, path, name):
+        """Writes it as the archive that docker, podman and containerd load. Made with compress="plain"."""
+        manifest = json.loads(self.manifest)
+        config, layers = manifest["config"]["digest"], [one["digest"] for one in manifest["layers"]]
+        listed = [{"Config": config[7:] + ".json", "RepoTags": [name], "Layers": [f"{one[7:]}/layer.tar" for one in layers]}]
+        entries = [(listed[0]["Config"], self.blobs[config]), ("manifest.json", json.dumps(listed).encode())]
+        entries += list(zip(listed[0]["Layers"], (self.blobs[one] for one in layers)))
+        pathlib.Path(path).write_bytes(layer(entries))
+
     def descriptor(self, arch="amd64", os="linux", variant=None):
         platform = {"architecture": arch, "os": os} | ({"variant": variant} if variant else {})
         return {"mediaType": self.kinds["manifest"], "size": len(self.manifest), "digest": digest(self.manifest),
