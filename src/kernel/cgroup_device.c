@@ -50,6 +50,27 @@ static bool is_everything(const struct cgroup_device_rule *r)
 	return r->type == 'a' && r->major < 0 && r->minor < 0 && r->access == CGROUP_DEVICE_ALL;
 }
 
+static bool is_within(const struct cgroup_device_rule *r, const struct cgroup_device_rule *wider)
+{
+	bool same = r->type == wider->type && r->major == wider->major && r->minor == wider->minor;
+
+	return !same && (wider->type == 'a' || r->type == wider->type) && (wider->major < 0 || r->major == wider->major) &&
+	       (wider->minor < 0 || r->minor == wider->minor) && r->access & wider->access;
+}
+
+/* Beside "nothing" the kernel keeps a list of what is allowed, and takes an entry away only whole: a part of a wider
+ * one would stay allowed, and it says nothing. */
+static int check_holes(const char *path, const struct cgroup_device_rule *rules, size_t n, struct err *e)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < i && !rules[i].allow; k++)
+			if (rules[k].allow && is_within(&rules[i], &rules[k]))
+				return err_set(e, ERR_INVALID, "cgroup %s: cgroup v1 cannot deny the device %c %lld:%lld, a part of a "
+					       "wider rule that allows it", path, rules[i].type, (long long)rules[i].major,
+					       (long long)rules[i].minor);
+	return 0;
+}
+
 /* The file `devices.list` starts as "a *:* rwm"; a rule for all kinds clears what was before it. */
 static int set_v1(const struct cgroup_layout *l, const char *path, const struct cgroup_device_rule *rules,
 		  size_t n, struct err *e)
@@ -62,6 +83,8 @@ static int set_v1(const struct cgroup_layout *l, const char *path, const struct 
 			first = i + 1;
 			allow_all = rules[i].allow;
 		}
+	if (!allow_all && check_holes(path, rules + first, n - first, e) < 0)
+		return -1;
 	if (cgroup_write(l, CGROUP_DEVICES, path, allow_all ? "devices.allow" : "devices.deny", "a", e) < 0)
 		return -1;
 	for (size_t i = first; i < n; i++) {

@@ -80,7 +80,7 @@ int oci_load_running(struct oci_app *app, const char *id, struct oci_record *r, 
 int oci_options(struct oci_app *app, const struct opt *opts, int flags, char *const *argv, char ***words, struct err *e);
 /* For a command without options: its one argument. */
 int oci_only_id(struct oci_app *app, char *const *argv, const char **id, struct err *e);
-/* The fds 3 … 2 + n are open; else ERR_INVALID names the first that is not. */
+/* The fds 3 … 2 + n are the caller's; else ERR_INVALID names the first that is not. */
 int oci_check_fds(int64_t n, struct err *e);
 /* Compact JSON with a line a member, as Go's MarshalIndent prints it. */
 int oci_json_indent(struct buf *b, struct str compact, const char *unit, struct err *e);

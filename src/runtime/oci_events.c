@@ -517,6 +517,8 @@ static int oom_watch(const struct cgroup_layout *l, const char *folder, int *out
 	return *out;
 }
 
+enum { LOOK_MS = 1000 }; /* for kernels that count and tell nobody */
+
 static int follow(struct oci_app *app, const struct oci_record *r, int pidfd, int64_t interval_ns, struct err *e)
 {
 	auto_fd int oom = -1;
@@ -532,7 +534,7 @@ static int follow(struct oci_app *app, const struct oci_record *r, int pidfd, in
 		struct pollfd fds[2] = { { pidfd, POLLIN, 0 }, { oom, POLLIN, 0 } };
 		int64_t left = next - clock_mono_ns();
 
-		if (poll(fds, 2, left <= 0 ? 0 : (int)MIN(left / 1000000 + 1, INT_MAX)) < 0 && errno != EINTR)
+		if (poll(fds, 2, left <= 0 ? 0 : (int)MIN(left / 1000000 + 1, LOOK_MS)) < 0 && errno != EINTR)
 			return err_sys(e, errno, "poll");
 		if (fds[1].revents)
 			(void)read(oom, events, sizeof(events)); /* what happened is counted below */

@@ -89,9 +89,13 @@ int oci_need_cgroup(const struct oci_record *r, const char *command, struct err 
 
 int oci_check_fds(int64_t n, struct err *e)
 {
-	for (int64_t fd = 3; fd < 3 + n; fd++)
-		if (fcntl((int)fd, F_GETFD) < 0)
+	for (int64_t fd = 3; fd < 3 + n; fd++) {
+		int flags = fcntl((int)fd, F_GETFD);
+
+		/* Ours are close-on-exec from birth; what has come over an exec is not. */
+		if (flags < 0 || flags & FD_CLOEXEC)
 			return err_set(e, ERR_INVALID, "--preserve-fds: fd %lld (of %lld) is not open", (long long)fd, (long long)n);
+	}
 	return 0;
 }
 

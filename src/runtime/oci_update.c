@@ -1,5 +1,6 @@
 #include "runtime/oci.h"
 
+#include "base/fd.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/opt.h"
@@ -90,10 +91,17 @@ static int from_options(struct arena *a, const struct update_options *o, struct 
 
 static int from_file(struct arena *a, const char *file, struct oci_resources *r, struct err *e)
 {
+	auto_buf in = BUF(1 << 20);
 	struct str text;
 
-	if (fs_read_file(a, AT_FDCWD, streq(file, "-") ? "/dev/stdin" : file, 1 << 20, &text, e) < 0 ||
-	    oci_resources_read(a, text, r, e) < 0)
+	if (streq(file, "-")) {
+		if (fd_read_to_end(0, &in, e) < 0)
+			return err_in(e, "--resources: stdin");
+		text = (struct str){ arena_strndup(a, buf_text(&in), in.len), in.len };
+	} else if (fs_read_file(a, AT_FDCWD, file, 1 << 20, &text, e) < 0) {
+		return err_in(e, "--resources");
+	}
+	if (oci_resources_read(a, text, r, e) < 0)
 		return err_in(e, "--resources");
 	/* As runc: rules for devices are the container's for life, whatever a document holds. */
 	r->devices = (struct json_vec){ 0 };

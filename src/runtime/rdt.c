@@ -73,20 +73,32 @@ int rdt_write_schema(int mount_fd, const char *group, const char *l3, const char
 	return str_is_empty(bandwidth) ? 0 : write_lines(mount_fd, group, bandwidth, e);
 }
 
-/* "L3:0=f;1=f": whether the class has that very line (without blanks and leading zeros of a mask). */
+/* Past the zeros with which the kernel fills a mask. */
+static size_t past_zeros(struct str s, size_t i)
+{
+	bool starts = i && s.p[i - 1] == '=';
+
+	while (starts && i + 1 < s.len && s.p[i] == '0' && s.p[i + 1] != ';')
+		i++;
+	return i;
+}
+
+/* "L3:0=f;1=f": whether the class has that very line. */
 static bool has_line(struct str have, struct str want)
 {
 	while (have.p) {
-		struct str line = str_trim(str_cut(&have, '\n')), w = want;
+		struct str line = str_trim(str_cut(&have, '\n'));
 		size_t i = 0, k = 0;
 
-		for (; i < line.len && k < w.len; i++, k++) {
-			while (i + 1 < line.len && i && line.p[i - 1] == '=' && line.p[i] == '0' && w.p[k] != '0')
-				i++;
-			if (line.p[i] != w.p[k])
+		while (i < line.len && k < want.len) {
+			i = past_zeros(line, i);
+			k = past_zeros(want, k);
+			if (line.p[i] != want.p[k])
 				break;
+			i++;
+			k++;
 		}
-		if (i == line.len && k == w.len)
+		if (i == line.len && k == want.len)
 			return true;
 	}
 	return false;

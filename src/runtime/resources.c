@@ -117,8 +117,12 @@ static int plan_memory_v2(struct planner *p, const struct oci_memory *m, struct 
 	return 0;
 }
 
-static void plan_memory_v1(struct planner *p, const struct oci_memory *m)
+static int plan_memory_v1(struct planner *p, const struct oci_memory *m, struct err *e)
 {
+	/* The largest number is older documents' word for none. */
+	if (m->swappiness && *m->swappiness > 100 && *m->swappiness != UINT64_MAX)
+		return err_set(e, ERR_INVALID, "linux.resources.memory.swappiness: %llu is not within 0 to 100",
+			       (unsigned long long)*m->swappiness);
 	if (m->limit && *m->limit != 0)
 		add_i64(p, CGROUP_MEMORY, "memory.limit_in_bytes", *m->limit);
 	if (m->swap && *m->swap != 0)
@@ -134,6 +138,7 @@ static void plan_memory_v1(struct planner *p, const struct oci_memory *m)
 		add_u64(p, CGROUP_MEMORY, "memory.swappiness", *m->swappiness);
 	if (m->disable_oom_killer && *m->disable_oom_killer)
 		add(p, CGROUP_MEMORY, "memory.oom_control", "1", 0);
+	return 0;
 }
 
 static void plan_cpu_v2(struct planner *p, const struct oci_cpu *c)
@@ -223,6 +228,11 @@ static void plan_block_io(struct planner *p, const struct oci_block_io *b)
 		    v2 ? arena_printf(p->a, "default %llu", (unsigned long long)resources_io_weight(*b->weight)) :
 		    arena_printf(p->a, "%u", *b->weight), RESOURCE_OPTIONAL);
 	}
+	OCI_EACH(oci_weight_device, leaf, b->weight_device)
+		if (leaf->leaf_weight && !v2)
+			add(p, CGROUP_BLKIO, "blkio.leaf_weight_device",
+			    arena_printf(p->a, "%lld:%lld %u", (long long)leaf->major, (long long)leaf->minor, *leaf->leaf_weight),
+			    RESOURCE_OPTIONAL);
 	if (b->leaf_weight && *b->leaf_weight && !v2)
 		add(p, CGROUP_BLKIO, "blkio.leaf_weight", arena_printf(p->a, "%u", *b->leaf_weight),
 		    RESOURCE_OPTIONAL);
@@ -353,8 +363,8 @@ int resources_plan(struct arena *a, const struct cgroup_layout *l, const struct 
 		if (is_v2(&p, CGROUP_MEMORY)) {
 			if (plan_memory_v2(&p, r->memory, e) < 0)
 				return -1;
-		} else {
-			plan_memory_v1(&p, r->memory);
+		} else if (plan_memory_v1(&p, r->memory, e) < 0) {
+			return -1;
 		}
 	}
 	if (r->cpu && plan_cpu(&p, r->cpu, e) < 0)

@@ -134,3 +134,29 @@ TEST(a_state_is_written_as_it_was_read)
 	assert_string_equal(buf_text(&b), text);
 	assert_string_equal(oci_status_name(OCI_PAUSED), "paused");
 }
+
+TEST(an_error_of_the_documents_sense_gets_line_and_column)
+{
+	static const char text[] = "{\n \"process\": { \"scheduler\":\n  { \"nice\": 99 } },\n \"linux\": { \"namespaces\": [\n"
+				   "  { \"type\": \"pid\" },\n  { \"type\": \"thing\" } ] } }";
+	static const struct {
+		const char *msg, *placed;
+	} errors[] = {
+		{ "config.json: process.scheduler.nice: 99", "config.json: line 3 column 13: process.scheduler.nice: 99" },
+		{ "process.scheduler: bad", "config.json: line 3 column 3: process.scheduler: bad" },
+		{ "linux.namespaces.type: no: \"thing\"", "config.json: line 6 column 13: linux.namespaces.type: no: \"thing\"" },
+		{ "linux.namespaces: there twice", "config.json: line 4 column 27: linux.namespaces: there twice" },
+		{ "nothing of the document", "nothing of the document" },
+		{ "", "" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		auto_arena a = { 0 };
+		struct err e;
+
+		(void)err_set(&e, ERR_INVALID, "%s", errors[i].msg);
+		oci_config_place(&a, STR(text), &e);
+		assert_string_equal(e.msg, errors[i].placed);
+		assert_int_equal(e.kind, ERR_INVALID);
+	}
+}
