@@ -399,6 +399,15 @@ static int run_poststart(struct oci_app *app, const struct oci_record *r, int pi
 	return -1;
 }
 
+/* poststart is after the program's start: its exec closes the other end. */
+static void wait_for_exec(int fifo, int pidfd)
+{
+	struct pollfd either[2] = { { fifo, POLLIN, 0 }, { pidfd, POLLIN, 0 } };
+
+	while (poll(either, 2, -1) < 0 && errno == EINTR)
+		;
+}
+
 static int check_created(const struct oci_record *r, enum oci_status status, struct err *e)
 {
 	switch (status) {
@@ -442,5 +451,7 @@ int oci_start_command(struct oci_app *app, char *const *argv, struct err *e)
 		return -1;
 	if (unlink(path) < 0)
 		return err_sys(e, errno, "remove %s", path);
+	if (r.has_poststart)
+		wait_for_exec(fifo, pidfd);
 	return run_poststart(app, &r, pidfd, e);
 }

@@ -93,6 +93,16 @@ class Fields(Bundle):
             self.config["process"]["ioPriority"] = wrong
             self.refused("process." + word)
 
+    def test_oom_score(self):
+        self.config["process"]["oomScoreAdj"] = 500
+        self.start()
+        self.assertEqual(open(f"/proc/{self.init_pid()}/oom_score_adj").read(), "500\n")
+        self.assertEqual(self.oci("exec", self.id, "cat", "/proc/self/oom_score_adj").stdout, "500\n")
+        self.stop()
+        for wrong in (1001, -1001):
+            self.config["process"]["oomScoreAdj"] = wrong
+            self.refused("process.oomScoreAdj", "line ")
+
     def test_affinity_of_an_exec(self):
         self.start()
         process = {**self.config["process"], "args": ["grep", "Cpus_allowed_list", "/proc/self/status"]}

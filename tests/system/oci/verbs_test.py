@@ -139,7 +139,7 @@ class Verbs(Bundle):
                 a, b = json.loads(out), json.loads(our_out)
                 self.assertEqual(shape(a), shape(b))
             elif code == 0 or name == "exec":
-                self.assertEqual(our_out.replace(our_pid, "PID"), out.replace(their_pid, "PID"), name)
+                self.assertEqual(our_out.replace(our_pid, "PID").split(), out.replace(their_pid, "PID").split(), name)
         for name in ("create", "run exit", "json log", "text log"):
             self.assertEqual(ours[name], theirs[name], name)
 
