@@ -261,6 +261,8 @@ static int check_cgroup(struct making *m, struct err *e)
 	pid_t *pids;
 	size_t n;
 
+	if (!m->spec.cgroup)
+		return 0;
 	if (cgroup_is_frozen(l, m->spec.cgroup))
 		return err_set(e, ERR_STATE, "container's cgroup unexpectedly frozen: %s", m->spec.cgroup);
 	if (!cgroup_exists(l, m->spec.cgroup))
