@@ -123,7 +123,7 @@ int log_reader_poll_ms(const struct log_reader *r);
 
 /* --- waiting --------------------------------------------------------------------------------------------- */
 
-/* Waits for a container's exit on a connection and in a thread of its own. */
+/* Waits for a container's exit; no worker of knarrd is held for that where knarr-pod can tell. */
 struct waiter;
 struct waited {
 	int exit_code;

@@ -1,6 +1,7 @@
 /* knarr port-forward: local ports that lead to a container's pod. */
 #include "cli/session.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/thread.h"
@@ -12,6 +13,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -151,8 +153,12 @@ static void connection_begin(struct forward *f, const struct listener *l)
 	struct err e;
 	int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
 
-	if (fd < 0)
-		return; /* gone again */
+	if (fd < 0) {
+		/* Gone again; or there are no fds left, and it waits until there are. */
+		if (errno == EMFILE || errno == ENFILE)
+			(void)call_sleep(f->cli->call, 100 * NS_PER_MS, &e);
+		return;
+	}
 	if (atomic_load(&f->connections) >= CONNECTIONS_MAX) {
 		(void)err_set(&e, ERR_EXHAUSTED, "%d connections at once are the limit: one more was closed",
 			      CONNECTIONS_MAX);
@@ -260,6 +266,17 @@ static int forward_run(struct forward *f, int signal_fd, struct err *e)
 	}
 }
 
+/* Six for each connection. */
+static void files_allow(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit); /* fewer connections at once then */
+}
+
 int verb_port_forward(struct cli *cli, char *const *argv, struct err *e)
 {
 	const struct opt opts[] = { { 0 } };
@@ -283,5 +300,9 @@ int verb_port_forward(struct cli *cli, char *const *argv, struct err *e)
 		if (listener_add(&f, *p, e) < 0)
 			return -1;
 	(void)fflush(stdout); /* a script waits for these lines */
-	return forward_run(&f, signal_fd, e);
+	files_allow();
+	rc = forward_run(&f, signal_fd, e);
+	if (rc < 0)
+		rc = cli_fail(e, CLI_FAILED);
+	_exit(rc); /* the connections' threads use what is ours here */
 }

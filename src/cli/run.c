@@ -249,7 +249,7 @@ static int launch(struct cli *cli, const struct wish *w, struct running *r, stru
 		rc = start(cli, r, e);
 		status = rc < 0 ? cli_start_status(e) : 0;
 	}
-	if (rc == 0 && r->attached)
+	if (rc == 0 && r->attached && r->session.out < 0)
 		rc = monitor_session_receive(cli->call, &r->session, e);
 	interrupt_end(&interrupt);
 	if (call_check(cli->call, &ignored) < 0) {

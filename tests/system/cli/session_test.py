@@ -184,6 +184,14 @@ def test_exec(t, n, box):
         s.press(b"word\r")
         s.read_until(b"got word")
         assert s.left() == 8, s.seen
+    with t.test("exec -it where a container may trace others: the terminal is its own all the same"):
+        ok(n.cli("run", "-d", "--privileged", "--name", "tracer", box, "sleep", "1000"))
+        s = Shell(knarr(n, "exec", "-it", "tracer", "sh", "-c", "tty; trap 'exit 11' INT; echo up; while :; do sleep 0.05; done"))
+        s.read_until(b"/dev/pts/")
+        s.read_until(b"up\r\n")
+        s.press(b"\x03")
+        assert s.left() == 11, s.seen
+        ok(n.cli("rm", "-f", "tracer"))
     with t.test("exec -i: input, output and stderr, byte for byte, both ways at once"):
         data = os.urandom(50_000_000)
         done = subprocess.run(knarr(n, "exec", "-i", "host", "sh", "-c", "tee /dev/stderr"), input=data, capture_output=True,
