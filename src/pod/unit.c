@@ -146,12 +146,13 @@ static int resources_of(struct container *k, struct call *c, struct unit_start *
 
 int unit_begin(struct container *k, struct call *c, struct unit_start *s, struct err *e)
 {
-	struct systemd_properties *p = arena_new0(&c->arena, struct systemd_properties);
+	struct systemd_properties *p;
 	struct systemd_unit u;
 
 	*s = UNIT_START_NONE;
 	if (!unit_of_path(&c->arena, k->cgroup_path, &u))
 		return 0;
+	p = arena_new0(&c->arena, struct systemd_properties);
 	if (resources_of(k, c, s, e) < 0 || systemd_resources(&c->arena, &k->all->cgroups, s->resources, p, e) < 0 ||
 	    holder_start(k->all, &s->holder, e) < 0)
 		return -1;

@@ -50,10 +50,10 @@ class World:
         self.id = f"knarr-test-{os.getpid()}"
         self.env = {**os.environ, **(fake.env if fake else {})}
 
-    def oci(self, *words, want=0, env=None):
+    def oci(self, *words, want=0, env=None, prefix=()):
         with open(self.top / "out", "w+") as out, open(self.top / "err", "w+") as err:
-            done = subprocess.run([OCI, "--root", self.top / "state", "--systemd-cgroup", *words], stdin=subprocess.DEVNULL,
-                                  stdout=out, stderr=err, timeout=120, env=env or self.env, check=False)
+            done = subprocess.run([*prefix, OCI, "--root", self.top / "state", "--systemd-cgroup", *words], env=env or self.env,
+                                  stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=120, check=False)
         said = (self.top / "out").read_text() + (self.top / "err").read_text()
         assert done.returncode == want, f"{words}: {done.returncode}: {said}"
         return said
@@ -171,7 +171,7 @@ def ends(tap, w):
     with tap.test("a limit of one process is enough for one process"):
         w.run("true", resources={"pids": {"limit": 1}})
     with tap.test("a program that is not there leaves neither unit nor cgroup nor state"):
-        said = w.run("nosuch", want=127)
+        said = w.run("nosuch", want=1)
         assert "nosuch" in said, said
         until("no unit", 20, lambda: not w.unit("pre-one.scope"))
         until("no cgroup", 20, lambda: not folders("pre-one.scope"))
@@ -228,6 +228,16 @@ def troubles(tap, w):
         del w.fake.results["StartTransientUnit"]
         assert 'pre-one.scope: its job ended as "failed"' in said, said
         until("no unit", 20, lambda: not w.unit("pre-one.scope"))
+    with tap.test("root of a user namespace asks the user's own systemd, whose cgroup is above the slice"):
+        env = {k: v for k, v in w.env.items() if k not in ("DBUS_SYSTEM_BUS_ADDRESS", "XDG_RUNTIME_DIR")}
+        w.fake.refuse["StartTransientUnit"] = [Refused("org.freedesktop.DBus.Error.AccessDenied", "Not here.")]
+        w.write("true")
+        said = w.oci("run", "-b", w.top, w.id, want=1, env=env, prefix=("unshare", "-Urm"))
+        assert "neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR" in said, said
+        env["DBUS_SESSION_BUS_ADDRESS"] = w.env["DBUS_SYSTEM_BUS_ADDRESS"]
+        said = w.oci("run", "-b", w.top, w.id, want=1, env=env, prefix=("unshare", "-Urm"))
+        assert "pre-one.scope: Not here. (org.freedesktop.DBus.Error.AccessDenied)" in said, said
+        assert ("Get", ("org.freedesktop.systemd1.Manager", "ControlGroup")) in w.fake.calls, w.fake.calls
     with tap.test("a delete goes on where systemd cannot be asked"):
         w.begin()
         w.oci("delete", "--force", w.id, env={**w.env, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={w.top}/none"})
