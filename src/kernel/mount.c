@@ -43,6 +43,8 @@ static const struct word words[] = {
 	{ "loud", 0, MS_SILENT, 0, 0 },
 	{ "iversion", MS_I_VERSION, 0, 0, 0 },
 	{ "noiversion", 0, MS_I_VERSION, 0, 0 },
+	{ "acl", MS_POSIXACL, 0, 0, 0 },
+	{ "noacl", 0, MS_POSIXACL, 0, 0 },
 	{ "lazytime", MS_LAZYTIME, 0, 0, 0 },
 	{ "nolazytime", 0, MS_LAZYTIME, 0, 0 },
 	{ "defaults", 0, 0, 0, 0 },

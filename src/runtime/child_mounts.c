@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/str.h"
+#include "runtime/copy_up.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -222,13 +223,18 @@ static int do_new(struct child *c, const struct plan_mount *m, struct err *e)
 	if (is_on(at, PROC_SUPER_MAGIC) && !streq(m->type, "proc"))
 		return err_set(e, ERR_DENIED, "mount %s: must not hide a part of /proc", m->destination);
 	/* "mqueue" takes its mode from nowhere: the mount point itself does not matter. */
+	if (m->o.copy_up)
+		how.flags &= ~(unsigned long)MS_RDONLY; /* until it is filled */
 	if (mount_onto(&how, at, m->destination, e) < 0)
 		return -1;
-	if (!m->o.propagation && !m->o.tree_set && !m->o.tree_clear)
+	if (!m->o.propagation && !m->o.tree_set && !m->o.tree_clear && !m->o.copy_up)
 		return 0;
 	top = place(c, m, true, e);
 	if (top < 0)
 		return -1;
+	if (m->o.copy_up && (copy_folder(at, top, e) < 0 ||
+			     mount_change(top, m->o.attr_set & MOUNT_ATTR_RDONLY, 0, false, e) < 0))
+		return err_in(e, "mount %s: tmpcopyup", m->destination);
 	if (mount_change(top, m->o.tree_set, m->o.tree_clear, true, e) < 0)
 		return err_in(e, "mount %s", m->destination);
 	return mount_set_propagation(top, m->o.propagation, m->o.propagation_tree, e);
@@ -512,7 +518,8 @@ static int attach_root(struct child *c, struct err *e)
 	if (!(c->rt->flags & RUNTIME_LEAN)) {
 		if (p->propagation == MS_SHARED)
 			c->old_root_fd = fd_open(AT_FDCWD, "/", O_PATH | O_DIRECTORY, e);
-		else if (mount(NULL, "/", NULL, MS_REC | p->propagation, NULL) < 0)
+		else if (mount(NULL, "/", NULL, MS_REC | (p->propagation == MS_UNBINDABLE ? MS_PRIVATE : p->propagation),
+			       NULL) < 0)
 			return err_sys(e, errno, "make the mounts of the new namespace our own");
 		if (p->propagation == MS_SHARED && c->old_root_fd < 0)
 			return -1;
@@ -524,7 +531,7 @@ static int attach_root(struct child *c, struct err *e)
 			return err_in(e, "root.path");
 	}
 	if (p->root_cloned && p->propagation != MS_SHARED &&
-	    mount_set_propagation(c->rootfd, p->propagation, true, e) < 0)
+	    mount_set_propagation(c->rootfd, p->propagation == MS_SLAVE ? MS_SLAVE : MS_PRIVATE, true, e) < 0)
 		return -1;
 	/* pivot_root refuses a parent that is shared. */
 	if (!(c->rt->flags & RUNTIME_LEAN) && mount(NULL, "/", NULL, MS_PRIVATE, NULL) < 0)

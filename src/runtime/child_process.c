@@ -44,6 +44,10 @@ static int set_oom_score(struct child *c, struct err *e)
 	if (!score)
 		return 0;
 	fd = openat(c->rt->proc_fd, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 && errno == EACCES && geteuid() != 0) {
+		log_debug("OOM score %d: not ours to set, and left as it is", *score);
+		return 0;
+	}
 	if (fd < 0)
 		return err_sys(e, errno, "open oom_score_adj");
 	(void)snprintf(text, sizeof(text), "%d", *score);

@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/str.h"
 #include "kernel/clone.h"
+#include "kernel/netdev.h"
 #include "runtime/child.h"
 #include "runtime/resources.h"
 #include "runtime/stack.h"
@@ -14,6 +15,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -266,6 +268,26 @@ static int follow(struct launch *l, struct container_process *p, struct err *e)
 	return l->staged && *l->child->second > 0 ? take_over(p, *l->child->second, e) : 0;
 }
 
+/* Once the container's network namespace exists. */
+static int move_net_devices(const struct runtime *rt, const struct container_spec *s, pid_t pid, struct err *e)
+{
+	const struct json *all = s->config->on_linux->net_devices;
+	auto_fd int theirs = -1, ours = -1;
+	char path[32];
+
+	if (!all || !all->count)
+		return 0;
+	(void)snprintf(path, sizeof(path), "%d/ns/net", pid);
+	theirs = fd_open(rt->proc_fd, path, O_RDONLY, e);
+	ours = theirs < 0 ? -1 : fd_open(rt->proc_fd, "self/ns/net", O_RDONLY, e);
+	if (ours < 0)
+		return err_in(e, "linux.netDevices");
+	for (const struct json *d = all->first; d; d = d->next)
+		if (netdev_move(d->key, theirs, oci_net_device_name(d), ours, e) < 0)
+			return err_in(e, "linux.netDevices.%s", d->key);
+	return 0;
+}
+
 /* Goes along with the child until it execs, or (CONTAINER_WAIT) stands ready to. */
 static int accompany(struct launch *l, const struct container_spec *s, struct container_process *p,
 		     struct err *e)
@@ -281,7 +303,7 @@ static int accompany(struct launch *l, const struct container_spec *s, struct co
 		*e = lost;
 		return -1;
 	}
-	if (heard < 0)
+	if (heard < 0 || move_net_devices(l->rt, s, p->pid, e) < 0)
 		return -1;
 	if (hooks && (run_hooks(s, &hooks->prestart, p->pid, e) < 0 ||
 		      run_hooks(s, &hooks->create_runtime, p->pid, e) < 0))
@@ -357,7 +379,9 @@ static bool must_wait(const struct container_spec *s)
 {
 	const struct oci_hooks *h = s->config->hooks;
 
-	return s->flags & CONTAINER_WAIT ||
+	const struct json *devices = s->config->on_linux->net_devices;
+
+	return s->flags & CONTAINER_WAIT || (devices && devices->count) ||
 	       (h && (h->prestart.count || h->create_runtime.count || h->create_container.count ||
 		      h->start_container.count));
 }
@@ -419,9 +443,16 @@ static int make_cgroup(struct arena *a, const struct runtime *rt, const struct c
 {
 	const struct oci_resources *r = s->config->on_linux->resources;
 	struct resource_plan plan;
+	struct oci_resources mine;
 
 	if (!(s->flags & CONTAINER_CGROUP_EXISTS) && cgroup_exists(&rt->cgroups, s->cgroup))
 		return err_set(e, ERR_EXISTS, "cgroup %s exists already", s->cgroup);
+	/* A device program is for the host's root; what the kernel's own rules allow is all that others can open. */
+	if (r && r->devices.count && geteuid() != 0) {
+		mine = *r;
+		mine.devices = (struct json_vec){ 0 };
+		r = &mine;
+	}
 	if (r && resources_plan(a, &rt->cgroups, r, &plan, e) < 0)
 		return -1;
 	if (cgroup_create(&rt->cgroups, s->cgroup, e) < 0)

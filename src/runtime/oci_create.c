@@ -85,6 +85,26 @@ static int cgroup_of(struct oci_app *app, const struct oci_config *c, const char
 	return cgroup_path_clean(&app->arena, path, out, e);
 }
 
+/* Who is not root has a cgroup where the folder above it was delegated to him, and else stays in his own. */
+static int cgroup_if_ours(struct oci_app *app, const struct oci_config *c, const char **cgroup, struct err *e)
+{
+	struct err refused;
+
+	if (geteuid() == 0 || !*cgroup || cgroup_exists(&app->rt.cgroups, *cgroup))
+		return 0;
+	if (cgroup_create(&app->rt.cgroups, *cgroup, &refused) == 0)
+		return cgroup_remove(&app->rt.cgroups, *cgroup, 0, e);
+	if (refused.sys != EACCES && refused.sys != EPERM && refused.sys != EROFS) {
+		*e = refused;
+		return -1;
+	}
+	if (!str_is_empty(c->on_linux->cgroups_path))
+		return err_set(e, ERR_DENIED, "linux.cgroupsPath: %s", refused.msg);
+	log_warn("no cgroup is ours to make: linux.resources has no effect");
+	*cgroup = NULL;
+	return 0;
+}
+
 static int write_pid_file(const char *path, pid_t pid, struct err *e)
 {
 	char text[16];
@@ -243,7 +263,8 @@ static int find_cgroup(struct making *m, struct err *e)
 	const struct oci_linux *l = m->config.on_linux;
 
 	if (!m->app->systemd_cgroup)
-		return cgroup_of(m->app, &m->config, m->record.id, &m->spec.cgroup, e);
+		return cgroup_of(m->app, &m->config, m->record.id, &m->spec.cgroup, e) < 0 ? -1 :
+		       cgroup_if_ours(m->app, &m->config, &m->spec.cgroup, e);
 	if (oci_unit_of(m->app, l ? l->cgroups_path : NULL, m->record.id, &m->unit, e) < 0)
 		return -1;
 	m->spec.cgroup = m->unit.cgroup;

@@ -20,13 +20,13 @@ static int general(struct buf *b, struct err *e)
 	static const char *const hooks[] = { "prestart", "createRuntime", "createContainer", "startContainer",
 					     "poststart", "poststop", NULL };
 	static const char *const options[] = {
-		"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "iversion", "lazytime",
-		"loud", "mand", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand",
+		"acl", "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "idmap", "iversion",
+		"lazytime", "loud", "mand", "noacl", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand",
 		"norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev",
-		"rdiratime", "relatime", "remount", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec",
+		"rdiratime", "relatime", "remount", "rexec", "ridmap", "rnoatime", "rnodev", "rnodiratime", "rnoexec",
 		"rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro",
 		"rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared",
-		"silent", "slave", "strictatime", "suid", "symfollow", "sync", "unbindable", NULL
+		"silent", "slave", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable", NULL
 	};
 
 	if (buf_addf(b, e, "{\"ociVersionMin\":\"1.0.0\",\"ociVersionMax\":\"%s\",", OCI_VERSION) < 0)
@@ -81,7 +81,7 @@ static int on_linux(struct buf *b, struct err *e)
 		     "\"intelRdt\":{\"enabled\":true,\"schemata\":true,\"monitoring\":true},", e) < 0 ||
 	    memory_policy(b, e) < 0)
 		return -1;
-	return buf_addz(b, "\"mountExtensions\":{\"idmap\":{\"enabled\":false}},\"netDevices\":{\"enabled\":false}},", e);
+	return buf_addz(b, "\"mountExtensions\":{\"idmap\":{\"enabled\":true}},\"netDevices\":{\"enabled\":true}},", e);
 }
 
 int oci_features_command(struct oci_app *app, char *const *argv, struct err *e)

@@ -173,6 +173,8 @@ int main(int argc, char **argv, char **envp)
 	int code;
 
 	(void)argc;
+	if (geteuid() != 0 && getenv("XDG_RUNTIME_DIR"))
+		app.root = arena_printf(&app.arena, "%s/knarr-oci", getenv("XDG_RUNTIME_DIR"));
 	if (opts_parse(&app.arena, opts, OPTS_STOP_AT_WORD, argv, &words, &e) < 0) {
 		report(&app, &e);
 		return 1;

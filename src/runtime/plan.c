@@ -57,7 +57,7 @@ static int open_namespace(struct plan *p, const char *path, int kind, int *out, 
 
 int plan_keep(struct plan *p, int fd)
 {
-	BUG_ON(p->nopened == PLAN_OPENED_MAX);
+	BUG_ON(p->nopened == p->opened_max);
 	p->opened[p->nopened++] = fd;
 	return fd;
 }
@@ -136,12 +136,10 @@ static int plan_mount(struct arena *a, const struct container_spec *s, const str
 		p.kind = PLAN_BIND;
 	else if (m->type && (streq(m->type, "cgroup") || streq(m->type, "cgroup2")))
 		p.kind = PLAN_CGROUP;
-	if (p.o.idmap || m->uid_mappings.count || m->gid_mappings.count)
-		return err_set(e, ERR_UNIMPLEMENTED, "mounts: %s: idmapped mounts are not supported by this version",
-			       m->destination);
-	if (p.o.copy_up)
-		return err_set(e, ERR_UNIMPLEMENTED, "mounts: %s: tmpcopyup is not supported by this version",
-			       m->destination);
+	if ((p.o.idmap || m->uid_mappings.count || m->gid_mappings.count) && p.kind != PLAN_BIND)
+		return err_set(e, ERR_INVALID, "mounts: %s: only a bind mount can be idmapped", m->destination);
+	if (p.o.copy_up && (!m->type || !streq(m->type, "tmpfs") || p.kind != PLAN_NEW))
+		return err_set(e, ERR_INVALID, "mounts: %s: tmpcopyup is for a tmpfs", m->destination);
 	if (p.kind == PLAN_BIND && p.fd < 0 && str_is_empty(m->source))
 		return err_set(e, ERR_INVALID, "mounts: %s: a bind mount needs a source", m->destination);
 	if (p.kind == PLAN_NEW && str_is_empty(m->type))
@@ -160,7 +158,8 @@ static int plan_mount(struct arena *a, const struct container_spec *s, const str
 	return 0;
 }
 
-static int plan_mounts(struct arena *a, struct plan *p, const struct container_spec *s, struct err *e)
+static int plan_mounts(struct arena *a, const struct runtime *rt, struct plan *p, const struct container_spec *s,
+		       struct err *e)
 {
 	const struct json_vec *v = &s->config->mounts;
 	struct plan_mount *mounts = arena_newn0(a, struct plan_mount, v->count + 1);
@@ -171,6 +170,8 @@ static int plan_mounts(struct arena *a, struct plan *p, const struct container_s
 
 		if (plan_mount(a, s, m, to, e) < 0)
 			return -1;
+		if ((to->o.idmap || m->uid_mappings.count || m->gid_mappings.count) && plan_idmap(a, p, rt, m, to, e) < 0)
+			return err_in(e, "mounts: %s", m->destination);
 		/* A whole /dev that somebody else keeps: nothing of ours is made in it. */
 		if (streq(to->destination, "/dev") && to->kind == PLAN_BIND)
 			p->make_dev = false;
@@ -235,9 +236,7 @@ static void plan_devices(struct arena *a, struct plan *p, const struct oci_linux
 
 static int refuse_unsupported(const struct container_spec *s, struct err *e)
 {
-	const struct oci_linux *l = s->config->on_linux;
-	const char *what = l->intel_rdt && s->rdt_tasks_fd < 0 ? "intelRdt" : l->net_devices && l->net_devices->count ? "netDevices" :
-			   NULL;
+	const char *what = s->config->on_linux->intel_rdt && s->rdt_tasks_fd < 0 ? "intelRdt" : NULL;
 
 	if (what)
 		return err_set(e, ERR_UNIMPLEMENTED, "linux.%s is not supported by this version", what);
@@ -250,7 +249,7 @@ static int plan_fill(struct arena *a, const struct runtime *rt, const struct con
 	const struct oci_config *c = s->config;
 	const struct oci_linux *l = c->on_linux;
 
-	if (refuse_unsupported(s, e) < 0 || plan_namespaces(a, rt, p, s, e) < 0 || plan_mounts(a, p, s, e) < 0)
+	if (refuse_unsupported(s, e) < 0 || plan_namespaces(a, rt, p, s, e) < 0 || plan_mounts(a, rt, p, s, e) < 0)
 		return -1;
 	plan_devices(a, p, l);
 	p->propagation = MS_SLAVE;
@@ -287,7 +286,9 @@ int plan_make(struct arena *a, const struct runtime *rt, const struct container_
 		.pid_ns_fd = -1, .userns_fd = -1, .root_fd = s->root_fd, .root_readonly = c->root->readonly,
 		.masked = c->on_linux->masked_paths, .readonly = c->on_linux->readonly_paths,
 		.sysctl = &c->on_linux->sysctl,
+		.opened_max = PLAN_JOINS_MAX + 2 + 2 * c->mounts.count,
 	};
+	p.opened = arena_newn0(a, int, p.opened_max);
 	if (plan_fill(a, rt, s, &p, e) < 0) {
 		plan_close(&p);
 		return -1;

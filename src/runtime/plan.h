@@ -73,7 +73,7 @@ struct plan_process {
 struct plan_join {
 	int kind, fd;
 };
-enum { PLAN_JOINS_MAX = 8, PLAN_OPENED_MAX = 16, CLONE_TIME = 0x80 /* CLONE_NEWTIME, which old headers lack */ };
+enum { PLAN_JOINS_MAX = 8, CLONE_TIME = 0x80 /* CLONE_NEWTIME, which old headers lack */ };
 
 struct plan {
 	const char *hostname, *domainname;
@@ -89,8 +89,8 @@ struct plan {
 	struct idmaps maps;             /* the user namespace's, as far as they are known */
 	bool new_time_ns;
 	const char *time_offsets;       /* what goes into timens_offsets; NULL: nothing */
-	int opened[PLAN_OPENED_MAX];    /* fds of ours, to close */
-	size_t nopened;
+	int *opened;                       /* fds of ours, to close */
+	size_t nopened, opened_max;
 	const char *root_path;          /* NULL: root_fd */
 	int root_fd;
 	bool root_cloned;               /* root_fd is our clone of root.path */
@@ -119,6 +119,9 @@ int plan_scheduling(struct arena *a, const struct oci_process *p, const struct o
 int plan_userns(struct arena *a, struct plan *p, const struct runtime *rt, const struct container_spec *s, struct err *e);
 void plan_time(struct arena *a, struct plan *p, const struct oci_linux *l);
 void plan_idmaps(struct arena *a, const struct json_vec *uids, const struct json_vec *gids, struct idmaps *out);
+/* Gives a bind mount the map of its own, or that of the container's user namespace. */
+int plan_idmap(struct arena *a, struct plan *p, const struct runtime *rt, const struct oci_mount *m,
+	       struct plan_mount *to, struct err *e);
 /* An exec in a container with a user namespace, and what both have. */
 void plan_in_userns(const struct idmaps *maps, struct plan_process *p);
 /* An fd to be closed with the plan. */

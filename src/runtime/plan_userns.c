@@ -77,6 +77,45 @@ int plan_userns(struct arena *a, struct plan *p, const struct runtime *rt, const
 	return clone_root(a, p, s, e);
 }
 
+static bool same_map(const struct idmap *a, size_t na, const struct idmap *b, size_t nb)
+{
+	return na == nb && memcmp(a, b, na * sizeof(*a)) == 0;
+}
+
+/* The namespace that has the map: the container's own, wherever it has the same. */
+static int map_ns(struct arena *a, struct plan *p, const struct runtime *rt, const struct oci_mount *m, struct err *e)
+{
+	struct idmaps maps;
+	int fd;
+
+	if (!m->uid_mappings.count && !m->gid_mappings.count) {
+		if (p->userns_fd < 0)
+			return err_set(e, ERR_INVALID, "the option idmap without uidMappings and gidMappings needs a user namespace");
+		return p->userns_fd;
+	}
+	plan_idmaps(a, &m->uid_mappings, &m->gid_mappings, &maps);
+	if (p->userns_fd >= 0 && same_map(maps.uids, maps.nuids, p->maps.uids, p->maps.nuids) &&
+	    same_map(maps.gids, maps.ngids, p->maps.gids, p->maps.ngids))
+		return p->userns_fd;
+	return userns_make(rt->proc_fd, &maps, NULL, 0, &fd, e) < 0 ? -1 : plan_keep(p, fd);
+}
+
+int plan_idmap(struct arena *a, struct plan *p, const struct runtime *rt, const struct oci_mount *m,
+	       struct plan_mount *to, struct err *e)
+{
+	int ns = map_ns(a, p, rt, m, e), fd;
+
+	if (ns < 0)
+		return -1;
+	if (to->fd < 0) {
+		fd = mount_clone(AT_FDCWD, to->source, to->o.bind_tree, e);
+		if (fd < 0)
+			return -1;
+		to->fd = plan_keep(p, fd);
+	}
+	return mount_idmap(to->fd, ns, to->o.idmap_tree, e);
+}
+
 static const char *offset_line(struct arena *a, const char *before, const char *clock, const struct oci_time_offset *t)
 {
 	return t ? arena_printf(a, "%s%s %lld %u\n", before, clock, (long long)t->secs, t->nanosecs) : before;

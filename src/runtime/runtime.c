@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -40,9 +41,12 @@ static int open_null(struct err *e)
 	struct fd_path path;
 	struct stat st;
 
-	if (at < 0 || mount_change(at, MOUNT_ATTR_RDONLY, 0, false, e) < 0)
+	/* Without rights on mounts there are none on the node either that could be handed on. */
+	bool plain = at < 0 && e->sys == EPERM && geteuid() != 0;
+
+	if (!plain && (at < 0 || mount_change(at, MOUNT_ATTR_RDONLY, 0, false, e) < 0))
 		return err_in(e, "/dev/null");
-	fd = fd_open(AT_FDCWD, fd_path(&path, at), O_RDWR, e);
+	fd = fd_open(AT_FDCWD, plain ? "/dev/null" : fd_path(&path, at), O_RDWR, e);
 	if (fd < 0)
 		return -1;
 	if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
@@ -125,6 +129,33 @@ void runtime_close(struct runtime *rt)
 	rt->stack = NULL;
 }
 
+enum { SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
+
+/* A copy in memory that nobody can write, for whom may not clone mounts. */
+static int sealed_copy(struct err *e)
+{
+	auto_fd int from = fd_open(AT_FDCWD, "/proc/self/exe", O_RDONLY, e);
+	auto_fd int to = memfd_create("knarr-oci", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	ssize_t n;
+
+	if (from < 0)
+		return -1;
+	do {
+		n = to < 0 ? -1 : sendfile(to, from, NULL, 1 << 30);
+	} while (n > 0);
+	if (n < 0 || fchmod(to, 0500) < 0 || fcntl(to, F_ADD_SEALS, SEALS) < 0)
+		return err_sys(e, errno, "copy our own program");
+	return fd_take(&to);
+}
+
+static bool is_sealed(void)
+{
+	auto_fd int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int seals = fd < 0 ? -1 : fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & SEALS) == SEALS;
+}
+
 int runtime_self_protect(char *const *argv, char *const *envp, struct err *e)
 {
 	auto_fd int fd = -1, self = fd_open(AT_FDCWD, "/proc/self/exe", O_PATH, e);
@@ -137,6 +168,15 @@ int runtime_self_protect(char *const *argv, char *const *envp, struct err *e)
 	if (st.f_flag & ST_RDONLY)
 		return 0;
 	fd = mount_clone(AT_FDCWD, "/proc/self/exe", false, e);
+	if (fd < 0 && e->sys == EPERM) {
+		if (is_sealed())
+			return 0;
+		fd = sealed_copy(e);
+		if (fd < 0)
+			return -1;
+		(void)syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH);
+		return err_sys(e, errno, "execute our own program's copy");
+	}
 	if (fd < 0 || mount_change(fd, MOUNT_ATTR_RDONLY, 0, false, e) < 0)
 		return err_in(e, "clone our own program read-only");
 	(void)syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH);

@@ -276,6 +276,9 @@ const char *oci_config_lowest_version(const struct oci_config *c);
 /* The namespace of this type ("pid", "network", …), NULL: the container stays in the runtime's. */
 const struct oci_namespace *oci_namespace_find(const struct oci_config *c, const char *type);
 
+/* Of a member of linux.netDevices (its key is the host's name): what it is called in the container; NULL: no name. */
+const char *oci_net_device_name(const struct json *device);
+
 #define OCI_VERSION "1.3.0"             /* what we know */
 
 #endif

@@ -222,6 +222,46 @@ static int check_mounts(const struct oci_config *c, struct err *e)
 	return 0;
 }
 
+enum { INTERFACE_NAME_MAX = 15 };
+
+static bool is_interface_name(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n && n <= INTERFACE_NAME_MAX && strcspn(name, "/: \t\n\v\f\r") == n && !streq(name, ".") && !streq(name, "..");
+}
+
+static int check_net_devices(const struct oci_config *c, struct err *e)
+{
+	const struct json *all = c->on_linux->net_devices;
+
+	if (!all || (all->type == JSON_OBJECT && !all->count))
+		return 0;
+	if (all->type != JSON_OBJECT)
+		return err_set(e, ERR_INVALID, "config.json: linux.netDevices: not an object");
+	if (!oci_namespace_find(c, "network"))
+		return err_set(e, ERR_INVALID, "config.json: linux.netDevices: needs a network namespace of the container's own");
+	for (const struct json *d = all->first; d; d = d->next) {
+		const char *name = oci_net_device_name(d);
+
+		if (!is_interface_name(d->key) || !name || !is_interface_name(name))
+			return bad(e, "linux.netDevices", "not the name of an interface", name ? name : d->key);
+		for (const struct json *other = all->first; other != d; other = other->next)
+			if (streq(oci_net_device_name(other), name))
+				return bad(e, "linux.netDevices", "two interfaces of this name", name);
+	}
+	return 0;
+}
+
+const char *oci_net_device_name(const struct json *device)
+{
+	const struct json *name = json_get(device, "name");
+
+	if (device->type != JSON_OBJECT || (name && name->type != JSON_STRING))
+		return NULL;
+	return name && *name->text.p ? name->text.p : device->key;
+}
+
 static int check_linux(const struct oci_config *c, struct err *e)
 {
 	static const char *const propagation[] = {
@@ -241,7 +281,7 @@ static int check_linux(const struct oci_config *c, struct err *e)
 	for (char **p = l->readonly_paths; p && *p; p++)
 		if (**p != '/')
 			return bad(e, "linux.readonlyPaths", "must be absolute", *p);
-	return check_idmaps(c, e);
+	return check_idmaps(c, e) < 0 ? -1 : check_net_devices(c, e);
 }
 
 static int check_hooks(const struct oci_hooks *h, struct err *e)

@@ -69,6 +69,7 @@ static int validate(const char *process, const char *rest, struct err *e)
 #define PROCESS "\"args\":[\"x\"],\"cwd\":\"/\""
 
 #define MAP(inside, outside, size) "[{\"containerID\":" #inside ",\"hostID\":" #outside ",\"size\":" #size "}]"
+#define DEVICES(all) ",\"linux\":{\"namespaces\":[{\"type\":\"network\"}],\"netDevices\":{" all "}}"
 #define USER(uids, gids) ",\"linux\":{\"namespaces\":[{\"type\":\"user\"}],\"uidMappings\":" uids ",\"gidMappings\":" gids "}"
 
 TEST(validation_names_what_is_wrong)
@@ -95,6 +96,10 @@ TEST(validation_names_what_is_wrong)
 				MAP(0, 7, 1)), "linux.uidMappings[1] overlaps linux.uidMappings[0]" },
 		{ PROCESS, ",\"linux\":{\"uidMappings\":" MAP(0, 7, 1) "}", "no user namespace" },
 		{ PROCESS, ",\"mounts\":[{\"destination\":\"/m\",\"uidMappings\":" MAP(0, 7, 0) "}]", "mounts: /m: uidMappings[0].size" },
+		{ PROCESS, ",\"linux\":{\"netDevices\":{\"e\":{}}}", "linux.netDevices: needs" },
+		{ PROCESS, DEVICES("\"e/0\":{}"), "linux.netDevices: not the name of an interface: \"e/0\"" },
+		{ PROCESS, DEVICES("\"e\":{\"name\":\"a name\"}"), "\"a name\"" },
+		{ PROCESS, DEVICES("\"e\":{\"name\":\"f\"},\"f\":{}"), "two interfaces of this name" },
 		{ PROCESS, ",\"linux\":{\"maskedPaths\":[\"proc\"]}", "maskedPaths" },
 		{ PROCESS, ",\"linux\":{\"rootfsPropagation\":\"up\"}", "rootfsPropagation" },
 		{ PROCESS, ",\"hooks\":{\"poststop\":[{\"path\":\"x\"}]}", "hooks.path" },
