@@ -62,8 +62,8 @@ int oci_kill_command(struct oci_app *app, char *const *argv, struct err *e)
 	if (oci_record_status(app, &r, &pidfd) == OCI_STOPPED)
 		return err_set(e, ERR_STATE, "container not running");
 	/* In a pid namespace that others share, the end of the first process is not that of the others. */
-	if (sig == SIGKILL && r.shares_pids && r.cgroup && cgroup_kill(&app->rt.cgroups, r.cgroup, e) < 0)
-		return -1;
+	if (sig == SIGKILL && r.shares_pids && r.cgroup)
+		return cgroup_kill(&app->rt.cgroups, r.cgroup, e);
 	if (proc_signal(pidfd, sig, e) < 0)
 		return -1;
 	/* A frozen process takes the signal only when it thaws. */

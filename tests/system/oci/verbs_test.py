@@ -397,6 +397,7 @@ class Verbs(Bundle):
 def shape(value):
     """The keys of objects, down to the counters of the kernel's own tables."""
     if isinstance(value, dict):
+        value = {k: v for k, v in value.items() if v != {"limit": 0, "failcnt": 0}}  # which older ones print
         return {k: shape(v) for k, v in sorted(value.items()) if k not in ("throttling", "blkio", "hugetlb", "raw", "percpu", "max", "psi", "cache", "total")}
     return type(value).__name__
 
