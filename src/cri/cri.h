@@ -10,6 +10,7 @@
 #include "image/image.h"
 #include "net/net.h"
 #include "pod/pod.h"
+#include "stream/stream.h"
 #include "wire/rpc.h"
 
 /* What the methods get as ctx->app; all of it must outlive the server. */
@@ -17,6 +18,7 @@ struct cri {
 	struct pods *pods;
 	struct images *images;
 	struct net *net;
+	struct streams *streams;
 	const char *root, *run;      /* for Status with verbose */
 	bool systemd;                /* the cgroup driver, which kubelet takes over */
 };

@@ -49,9 +49,9 @@ const struct rpc_method cri_methods[] = {
 		stream_pod_sandbox_stats_response, STREAM),
 	RUNTIME(GetContainerEvents, events, get_events_request, container_event_response, STREAM),
 
-	RUNTIME(Exec, later, exec_request, exec_response, 0),
-	RUNTIME(Attach, later, attach_request, attach_response, 0),
-	RUNTIME(PortForward, later, port_forward_request, port_forward_response, 0),
+	RUNTIME(Exec, exec, exec_request, exec_response, 0),
+	RUNTIME(Attach, attach, attach_request, attach_response, 0),
+	RUNTIME(PortForward, port_forward, port_forward_request, port_forward_response, 0),
 	RUNTIME(CheckpointContainer, later, checkpoint_container_request, checkpoint_container_response, 0),
 	RUNTIME(CheckpointPod, later, checkpoint_pod_request, checkpoint_pod_response, 0),
 	RUNTIME(RestorePod, later, restore_pod_request, restore_pod_response, 0),
@@ -89,7 +89,6 @@ const struct rpc_method cri_knarr_methods[] = {
 static const struct {
 	const char *method, *release;
 } later[] = {
-	{ "Exec", "streaming" }, { "Attach", "streaming" }, { "PortForward", "streaming" },
 	{ "CheckpointContainer", "checkpoint" }, { "CheckpointPod", "checkpoint" }, { "RestorePod", "checkpoint" },
 	{ "ListMetricDescriptors", "metrics" }, { "ListPodSandboxMetrics", "metrics" },
 	{ "StreamPodSandboxMetrics", "metrics" },

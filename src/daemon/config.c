@@ -24,6 +24,7 @@ enum { FILE_MAX = 1024 * 1024 };
 enum key_kind {
 	KEY_PATH,     /* char *: absolute */
 	KEY_PATHS,    /* char **: absolute each */
+	KEY_TEXT,     /* char *: not empty */
 	KEY_TEXTS,    /* char ** */
 	KEY_DURATION, /* int64_t ns, positive */
 	KEY_BYTES,    /* int64_t */
@@ -70,6 +71,12 @@ static const struct key keys[] = {
 	{ "cgroup.pod_parent", KEY_PATH, AT(cgroup.pod_parent) },
 	{ "pull.parallel_layers", KEY_COUNT, AT(pull.parallel_layers), .least = 1 },
 	{ "pull.idle_timeout", KEY_DURATION, AT(pull.idle_timeout_ns) },
+	{ "stream.address", KEY_TEXT, AT(stream.address) },
+	{ "stream.cert", KEY_PATH, AT(stream.cert) },
+	{ "stream.key", KEY_PATH, AT(stream.key) },
+	{ "stream.client_ca", KEY_PATH, AT(stream.client_ca) },
+	{ "stream.token_timeout", KEY_DURATION, AT(stream.token_ns) },
+	{ "stream.idle_timeout", KEY_DURATION, AT(stream.idle_ns) },
 	{ "limits.create", KEY_DURATION, AT(limits.create_ns) },
 	{ "limits.collect", KEY_DURATION, AT(limits.collect_ns) },
 	{ "limits.recover_wait", KEY_DURATION, AT(limits.recover_wait_ns) },
@@ -93,6 +100,7 @@ void config_defaults(struct config *c)
 		.cni = { "/etc/cni/net.d", bin_dirs, 120 * NS_PER_S, true },
 		.pull = { 3, 60 * NS_PER_S },
 		.limits = { 240 * NS_PER_S, 300 * NS_PER_S, 20 * NS_PER_S, 10 * NS_PER_S, 512 },
+		.stream = { .address = (char *)"127.0.0.1:0", .token_ns = 60 * NS_PER_S, .idle_ns = 4 * 3600 * NS_PER_S },
 		.seccomp_dir = "/var/lib/kubelet/seccomp", .resolv_conf = "/etc/resolv.conf",
 		.shm_bytes = 64 * 1024 * 1024,
 	};
@@ -178,6 +186,11 @@ static int set_scalar(struct arena *a, const struct key *k, const char *text, vo
 	switch (k->kind) {
 	case KEY_PATH:
 		return set_path(a, text, to, e);
+	case KEY_TEXT:
+		if (!*text)
+			return err_set(e, ERR_INVALID, "a text is wanted");
+		*(char **)to = arena_strdup(a, text);
+		return 0;
 	case KEY_DURATION:
 		return set_duration(text, to, e);
 	case KEY_BYTES:
@@ -387,6 +400,8 @@ int config_path(const struct config *c, const char *key, const char **out, struc
 	if (!k || k->kind != KEY_PATH)
 		return err_set(e, ERR_INVALID, "%s is no key with a path", key);
 	*out = *(char *const *)((const char *)c + k->offset);
+	if (!*out)
+		return err_set(e, ERR_INVALID, "%s is not set", key);
 	return 0;
 }
 

@@ -44,6 +44,11 @@ struct config {
 		int64_t recover_wait_ns, stop_wait_ns;
 		int64_t calls;
 	} limits;
+	struct {
+		char *address;         /* host and port, see stream/stream.h */
+		char *cert, *key, *client_ca; /* NULL: none */
+		int64_t token_ns, idle_ns;
+	} stream;
 	char *seccomp_dir, *resolv_conf;
 	int64_t shm_bytes;
 };

@@ -157,10 +157,14 @@ static int run(struct daemon *d, struct err *e)
 static int configure(struct daemon *d, struct err *e)
 {
 	const char *file = d->options.config ? d->options.config : CONFIG_FILE;
+	struct stream_settings streaming;
 	enum log_level least;
 
 	if (config_load(&d->arena, file, d->options.config ? CONFIG_REQUIRED : 0, &d->config, e) < 0)
 		return -1;
+	streaming = rooms_stream_settings(&d->config);
+	if (stream_settings_check(&streaming, e) < 0)
+		return err_in(e, "%s", file);
 	(void)malloc_trim(0); /* what the YAML reader left */
 	least = (enum log_level)d->config.log.level;
 	/* A private knarrd shares its stderr with the command that started it. */

@@ -68,6 +68,25 @@ static int open_pods(struct rooms *r, struct call *c, const struct config *confi
 	return pods_open(&settings, r->catalog, r->images, r->net, &r->pods, e);
 }
 
+struct stream_settings rooms_stream_settings(const struct config *config)
+{
+	return (struct stream_settings){
+		.address = config->stream.address,
+		.cert = config->stream.cert,
+		.key = config->stream.key,
+		.client_ca = config->stream.client_ca,
+		.token_ns = config->stream.token_ns,
+		.idle_ns = config->stream.idle_ns,
+	};
+}
+
+static int open_streams(struct rooms *r, const struct config *config, struct err *e)
+{
+	const struct stream_settings settings = rooms_stream_settings(config);
+
+	return streams_open(&settings, r->pods, &r->streams, e);
+}
+
 int rooms_open(struct rooms *r, struct call *c, const struct config *config, struct err *e)
 {
 	const char *catalog = path_join(&c->arena, config->root, "catalog.db");
@@ -75,11 +94,11 @@ int rooms_open(struct rooms *r, struct call *c, const struct config *config, str
 	*r = (struct rooms){ 0 };
 	if (catalog_open(catalog, &r->catalog, e) < 0 || open_images(r, c, config, e) < 0 ||
 	    open_net(r, c, config, e) < 0 || open_pods(r, c, config, e) < 0 ||
-	    pods_wait_ready(r->pods, c, e) < 0) {
+	    pods_wait_ready(r->pods, c, e) < 0 || open_streams(r, config, e) < 0) {
 		rooms_close(r);
 		return -1;
 	}
-	r->cri = (struct cri){ .pods = r->pods, .images = r->images, .net = r->net,
+	r->cri = (struct cri){ .pods = r->pods, .images = r->images, .net = r->net, .streams = r->streams,
 			       .root = config->root, .run = config->run,
 			       .systemd = config->cgroup.driver == CONFIG_SYSTEMD };
 	return 0;
@@ -87,6 +106,7 @@ int rooms_open(struct rooms *r, struct call *c, const struct config *config, str
 
 void rooms_close(struct rooms *r)
 {
+	streams_close(r->streams);
 	if (r->pods)
 		pods_close(r->pods);
 	if (r->net)

@@ -157,11 +157,12 @@ static int put_window_update(struct spdy *s, uint32_t id, size_t n, struct err *
 	return put_control(s, WINDOW_UPDATE, (uint32_t[]){ id, (uint32_t)n }, 2, e);
 }
 
-/* No headers: a count of 0, as a stored block (RFC 1951, 3.2.4). A deflater would cost a quarter of a megabyte. */
+/* No headers: a count of 0, as a stored block (RFC 1951, 3.2.4), and an empty one, the sign to hand out what came before
+ * it. A deflater would cost a quarter of a megabyte. */
 static int put_reply(struct spdy *s, uint32_t id, struct err *e)
 {
 	static const unsigned char zlib_head[] = { 0x78, 0x01 },
-				   no_headers[] = { 0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0 };
+				   no_headers[] = { 0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 	size_t begin = s->reply_begun ? 0 : sizeof(zlib_head);
 	unsigned char frame[HEAD + 4] = { CONTROL, VERSION, 0, SYN_REPLY };
 

@@ -526,12 +526,60 @@ TEST(the_pod_range_is_checked)
 	}
 }
 
+TEST(exec_and_attach_answer_a_url_for_a_running_container)
+{
+	ASKED(q);
+	char *cmd[] = { (char *)"sh", (char *)"-c", (char *)"true" };
+	CRI_T(ExecRequest) *in = CRI_NEW(&q.call.arena, exec_request);
+	CRI_T(AttachRequest) *attach = CRI_NEW(&q.call.arena, attach_request);
+
+	play_container();
+	in->container_id = attach->container_id = (char *)"c";
+	assert_refuses(q, RUNTIME "Exec", in, ERR_INVALID, "cmd is empty");
+	in->cmd = cmd;
+	in->n_cmd = 3;
+	assert_refuses(q, RUNTIME "Exec", in, ERR_INVALID, "one of stdin, stdout and stderr");
+	in->tty = in->stderr = true;
+	assert_refuses(q, RUNTIME "Exec", in, ERR_INVALID, "tty and stderr");
+	in->stderr = false;
+	in->stdin = in->stdout = true;
+	assert_refuses(q, RUNTIME "Exec", in, ERR_STATE, "it must be running");
+	fake.containers[0].state = CONTAINER_RUNNING;
+	assert_answers(q, RUNTIME "Exec", in);
+	assert_string_equal(((CRI_T(ExecResponse) *)q.response)->url, "http://127.0.0.1:1/exec/t");
+	assert_string_equal(fake.wish.container, "c1"); /* the ID in full: prefixes may come to mean another */
+	assert_string_equal(fake.wish.argv[2], "true");
+	assert_true(fake.wish.tty && fake.wish.in && fake.wish.out && !fake.wish.err);
+	attach->stderr = true;
+	assert_answers(q, RUNTIME "Attach", attach);
+	assert_true(!fake.wish.argv && fake.wish.err && !fake.wish.in);
+}
+
+TEST(port_forward_answers_a_url_for_a_ready_pod)
+{
+	ASKED(q);
+	static struct pod_config config = { .name = (char *)"web" };
+	int32_t ports[] = { 80, 65536 };
+	CRI_T(PortForwardRequest) *in = CRI_NEW(&q.call.arena, port_forward_request);
+
+	fake.npods = 1;
+	fake.pods[0] = (struct pod_view){ .id = "p1", .state = POD_STOPPED, .config = &config };
+	in->pod_sandbox_id = (char *)"p";
+	in->port = ports;
+	in->n_port = 2;
+	assert_refuses(q, RUNTIME "PortForward", in, ERR_INVALID, "port[1]: 65536");
+	in->n_port = 1;
+	assert_refuses(q, RUNTIME "PortForward", in, ERR_STATE, "not ready");
+	fake.pods[0].state = POD_READY;
+	assert_answers(q, RUNTIME "PortForward", in);
+	assert_string_equal(fake.ports.pod_id, "p1");
+	assert_int_equal(fake.ports.ports[0], 80);
+}
+
 TEST(what_comes_later_says_when)
 {
 	ASKED(q);
 
-	assert_refuses(q, RUNTIME "Exec", CRI_NEW(&q.call.arena, exec_request), ERR_UNIMPLEMENTED,
-		       "Exec comes with the streaming release");
 	assert_refuses(q, RUNTIME "RestorePod", CRI_NEW(&q.call.arena, restore_pod_request), ERR_UNIMPLEMENTED,
 		       "checkpoint release");
 }

@@ -454,3 +454,32 @@ int session_port(UNUSED struct pods *ps, UNUSED struct call *c, UNUSED enum pod_
 {
 	return err_set(e, ERR_NOT_FOUND, "no pod %s", pod_id);
 }
+
+int stream_exec_url(struct streams *s, struct arena *a, const struct session_wish *w, const char **url, struct err *e)
+{
+	(void)s;
+	(void)e;
+	fake.wish = *w;
+	*url = arena_strdup(a, "http://127.0.0.1:1/exec/t");
+	return 0;
+}
+
+int stream_attach_url(struct streams *s, struct arena *a, const struct session_wish *w, const char **url, struct err *e)
+{
+	(void)s;
+	(void)e;
+	fake.wish = *w;
+	*url = arena_strdup(a, "http://127.0.0.1:1/attach/t");
+	return 0;
+}
+
+int stream_port_url(struct streams *s, struct arena *a, enum pod_owner owner, const struct stream_ports *p,
+		    const char **url, struct err *e)
+{
+	(void)s;
+	(void)owner;
+	(void)e;
+	fake.ports = *p;
+	*url = arena_strdup(a, "http://127.0.0.1:1/portforward/t");
+	return 0;
+}

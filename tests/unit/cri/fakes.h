@@ -13,6 +13,8 @@ extern struct fake {
 	struct config_resources resources;
 	char *const *argv;
 	int64_t ns;
+	struct session_wish wish;
+	struct stream_ports ports;
 	struct image_pull_request pull;
 	const char *removed_image;
 	unsigned holds, releases;

@@ -126,8 +126,8 @@ TEST(spdy_streams_open_carry_data_and_end)
 
 TEST(spdy_answers_streams_and_pings)
 {
-	static const char reply[] = "\x80\3\0\2\0\0\0\x0f\0\0\0\1\x78\1\0\4\0\xfb\xff\0\0\0\0"
-				    "\x80\3\0\2\0\0\0\x0d\0\0\0\3\0\4\0\xfb\xff\0\0\0\0"
+	static const char reply[] = "\x80\3\0\2\0\0\0\x14\0\0\0\1\x78\1\0\4\0\xfb\xff\0\0\0\0\0\0\0\xff\xff"
+				    "\x80\3\0\2\0\0\0\x12\0\0\0\3\0\4\0\xfb\xff\0\0\0\0\0\0\0\xff\xff"
 				    "\x80\3\0\6\0\0\0\4\0\0\0\1";
 	struct peer p;
 
