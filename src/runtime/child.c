@@ -38,7 +38,7 @@ static void fail(struct child *c)
 	(void)syscall(SYS_exit_group, 127);
 }
 
-static int run_hooks(struct child *c, const struct json_vec *hooks, int pid, enum oci_status status,
+static int run_hooks(struct child *c, const char *name, const struct json_vec *hooks, int pid, enum oci_status status,
 		     struct err *e)
 {
 	const struct container_spec *s = c->spec;
@@ -47,7 +47,7 @@ static int run_hooks(struct child *c, const struct json_vec *hooks, int pid, enu
 		.pid = pid, .bundle = (char *)s->bundle, .annotations = s->config->annotations,
 	};
 
-	return hooks->count ? container_hooks_run(hooks, &state, e) : 0;
+	return hooks->count ? container_hooks_run(name, hooks, &state, e) : 0;
 }
 
 static int container(struct child *c, struct err *e)
@@ -64,7 +64,7 @@ static int container(struct child *c, struct err *e)
 		return -1;
 	if (child_mounts(c, e) < 0)
 		return -1;
-	if (c->hooks && run_hooks(c, &c->hooks->create_container, pid, OCI_CREATING, e) < 0)
+	if (c->hooks && run_hooks(c, "createContainer", &c->hooks->create_container, pid, OCI_CREATING, e) < 0)
 		return -1;
 	if (child_pivot(c, e) < 0)
 		return -1;
@@ -104,5 +104,5 @@ int child_start_hooks(struct child *c, struct err *e)
 {
 	if (!c->hooks)
 		return 0;
-	return run_hooks(c, &c->hooks->start_container, c->host_pid, OCI_CREATED, e);
+	return run_hooks(c, "startContainer", &c->hooks->start_container, c->host_pid, OCI_CREATED, e);
 }

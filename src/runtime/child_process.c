@@ -478,11 +478,12 @@ static int become(struct child *c, int *proc, bool keep_proc, struct err *e)
 	 * of the host and of other containers (CVE-2024-21626). */
 	if (!keep_proc)
 		fd_close(proc);
-	/* Without no_new_privs only CAP_SYS_ADMIN may load a filter: before it is dropped. */
-	if (!p->no_new_privs && load_filter(c, e) < 0)
-		return -1;
+	/* Before a filter, which may not know openat2. */
 	entered = enter_cwd(p->cwd, e) == 0;
-	if ((!entered && e->kind != ERR_DENIED) || set_user(p, e) < 0)
+	if (!entered && e->kind != ERR_DENIED)
+		return -1;
+	/* Without no_new_privs only CAP_SYS_ADMIN may load a filter: before it is dropped. */
+	if ((!p->no_new_privs && load_filter(c, e) < 0) || set_user(p, e) < 0)
 		return -1;
 	/* Root may lack rights there (a root-squashing NFS) that the user has. */
 	if (!entered && enter_cwd(p->cwd, e) < 0)

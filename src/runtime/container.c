@@ -220,7 +220,8 @@ static int hear_listener(struct launch *l, const struct container_process *p, st
 
 /* --- waiting children ----------------------------------------------------------------------------- */
 
-static int run_hooks(const struct container_spec *s, const struct json_vec *hooks, int pid, struct err *e)
+static int run_hooks(const struct container_spec *s, const char *name, const struct json_vec *hooks, int pid,
+		     struct err *e)
 {
 	struct oci_state state = {
 		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id,
@@ -228,7 +229,7 @@ static int run_hooks(const struct container_spec *s, const struct json_vec *hook
 		.annotations = s->config->annotations,
 	};
 
-	return hooks->count ? container_hooks_run(hooks, &state, e) : 0;
+	return hooks->count ? container_hooks_run(name, hooks, &state, e) : 0;
 }
 
 /* The exec closes its end; a failed one speaks first. */
@@ -305,8 +306,8 @@ static int accompany(struct launch *l, const struct container_spec *s, struct co
 	}
 	if (heard < 0 || move_net_devices(l->rt, s, p->pid, e) < 0)
 		return -1;
-	if (hooks && (run_hooks(s, &hooks->prestart, p->pid, e) < 0 ||
-		      run_hooks(s, &hooks->create_runtime, p->pid, e) < 0))
+	if (hooks && (run_hooks(s, "prestart", &hooks->prestart, p->pid, e) < 0 ||
+		      run_hooks(s, "createRuntime", &hooks->create_runtime, p->pid, e) < 0))
 		return -1;
 	if (answer(l->sync_fd, p->pid, e) < 0 || hear_listener(l, p, e) < 0)
 		return -1;

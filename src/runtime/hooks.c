@@ -47,15 +47,18 @@ static int run_one(const struct oci_hook *h, struct str state, struct err *e)
 	return 0;
 }
 
-int container_hooks_run(const struct json_vec *hooks, const struct oci_state *state, struct err *e)
+int container_hooks_run(const char *name, const struct json_vec *hooks, const struct oci_state *state, struct err *e)
 {
 	auto_buf text = BUF(1 << 20);
+	size_t i = 0;
 
 	if (oci_state_write(&text, state, e) < 0)
 		return -1;
-	OCI_EACH(oci_hook, h, *hooks)
+	OCI_EACH(oci_hook, h, *hooks) {
 		if (run_one(h, buf_str(&text), e) < 0)
-			return -1;
+			return err_in(e, "error running %s hook #%zu", name, i);
+		i++;
+	}
 	return 0;
 }
 

@@ -89,6 +89,17 @@ static int pump(const struct container_process *p, int signals, int console_fd)
 	return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
 }
 
+/* Lines end as the program wrote them, also where our output is a file; a terminal of ours makes its own of it. */
+static void keep_line_ends(int console_fd)
+{
+	struct termios t;
+
+	if (tcgetattr(console_fd, &t) < 0)
+		return;
+	t.c_oflag &= ~(tcflag_t)ONLCR;
+	(void)tcsetattr(console_fd, TCSANOW, &t);
+}
+
 int oci_foreground(const struct container_process *p, int console_fd, int *code, struct err *e)
 {
 	struct termios before, raw;
@@ -102,9 +113,12 @@ int oci_foreground(const struct container_process *p, int console_fd, int *code,
 	signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signals < 0)
 		return err_sys(e, errno, "signalfd");
+	if (console_fd >= 0)
+		keep_line_ends(console_fd);
 	if (is_tty) {
 		raw = before;
 		cfmakeraw(&raw);
+		raw.c_oflag |= OPOST;
 		(void)tcsetattr(0, TCSANOW, &raw);
 		copy_size(console_fd);
 	}

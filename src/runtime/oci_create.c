@@ -237,7 +237,7 @@ static int poststart(const struct oci_config *c, const struct oci_record *r, str
 		.pid = r->pid, .bundle = r->bundle, .annotations = r->annotations,
 	};
 
-	return c->hooks ? container_hooks_run(&c->hooks->poststart, &state, e) : 0;
+	return c->hooks ? container_hooks_run("poststart", &c->hooks->poststart, &state, e) : 0;
 }
 
 static int check_terminal(const struct making *m, bool foreground, struct err *e)

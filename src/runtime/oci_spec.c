@@ -43,6 +43,17 @@ static const char starting_point[] =
 	"\t\t\"readonlyPaths\": [ \"/proc/bus\", \"/proc/fs\", \"/proc/irq\", \"/proc/sys\", \"/proc/sysrq-trigger\" ]\n"
 	"\t}\n}\n";
 
+/* On cgroup v1 without a cgroup namespace, as with runc: tools look for a container's cgroup by its own /proc. */
+static const char *starting_text(struct arena *a)
+{
+	static const char cgroup_ns[] = ", { \"type\": \"cgroup\" }";
+	const char *at = strstr(starting_point, cgroup_ns);
+
+	if (!at || access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0)
+		return starting_point;
+	return arena_printf(a, "%.*s%s", (int)(at - starting_point), starting_point, at + strlen(cgroup_ns));
+}
+
 /* What a user without privileges may have: a user namespace with one id, the host's network, no limits. */
 static void to_rootless(struct arena *a, struct oci_config *c)
 {
@@ -78,7 +89,7 @@ static int rootless_text(struct arena *a, struct buf *out, struct err *e)
 	auto_buf compact = BUF(1 << 16);
 	struct oci_config c;
 
-	if (oci_config_read(a, str_of(starting_point), &c, e) < 0)
+	if (oci_config_read(a, str_of(starting_text(a)), &c, e) < 0)
 		return -1;
 	to_rootless(a, &c);
 	if (oci_config_write(&compact, &c, e) < 0 || oci_json_indent(out, buf_str(&compact), "\t", e) < 0)
@@ -106,7 +117,7 @@ int oci_spec_command(struct oci_app *app, char *const *argv, struct err *e)
 	path = arena_printf(&app->arena, "%s/config.json", bundle);
 	if (access(path, F_OK) == 0)
 		return err_set(e, ERR_EXISTS, "file %s exists: remove it first", path);
-	if ((rootless ? rootless_text(&app->arena, &text, e) : buf_addz(&text, starting_point, e)) < 0)
+	if ((rootless ? rootless_text(&app->arena, &text, e) : buf_addz(&text, starting_text(&app->arena), e)) < 0)
 		return -1;
 	fd = fd_create(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL, 0666, e);
 	return fd < 0 ? -1 : fd_write_all(fd, text.p, text.len, e);

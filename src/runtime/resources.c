@@ -290,8 +290,9 @@ static int plan_rdma(struct planner *p, const struct json *rdma, struct err *e)
 
 static int plan_unified(struct planner *p, const struct json_map *m, struct err *e)
 {
-	if (m->count && p->l->of[CGROUP_UNIFIED] < 0)
-		return err_set(e, ERR_INVALID, "linux.resources.unified: this node has cgroup v1 only");
+	if (m->count && p->l->mode != CGROUP_V2)
+		return err_set(e, ERR_INVALID, "invalid configuration: linux.resources.unified: this node has its controllers "
+			       "in cgroup v1");
 	for (size_t i = 0; i < m->count; i++) {
 		if (strchr(m->p[i].key, '/') || !strchr(m->p[i].key, '.'))
 			return err_set(e, ERR_INVALID, "linux.resources.unified: \"%s\" is no cgroup file", m->p[i].key);
