@@ -70,6 +70,17 @@ static int set_affinity(const struct child *c, const struct plan_bits *cpus, con
 	return 0;
 }
 
+/* The CPUs are the cgroup's, as with runc, not those that our caller happened to be pinned to. */
+static void reset_affinity(const struct child *c)
+{
+	unsigned char all[128];
+
+	if (!c->plan && (c->process->cpus_initial.p || c->process->cpus_final.p))
+		return;
+	memset(all, 0xff, sizeof(all));
+	(void)syscall(SYS_sched_setaffinity, 0, sizeof(all), all); /* refused: then it stays as it is */
+}
+
 /* Whoever opens its stdout anew by /proc/self/fd/1 (a log that links to /dev/stdout) must own the pipe. */
 static void give_pipes(const struct plan_process *p)
 {
@@ -96,6 +107,7 @@ int child_early(struct child *c, struct err *e)
 	for (size_t i = 0; i < c->ncgroups; i++)
 		if (cgroup_join_self_in(&c->rt->cgroups, c->cgroups[i].path, c->cgroups[i].hierarchies, e) < 0)
 			return -1;
+	reset_affinity(c);
 	if (set_affinity(c, &c->process->cpus_final, "final", e) < 0 || set_oom_score(c, e) < 0)
 		return -1;
 	/* What the joining process must not have: it could name another pid there. */

@@ -157,6 +157,17 @@ class Oci(Bundle):
         self.assertIn("exists", self.oci("create", "-b", self.top, self.id).stderr)
         self.assertEqual(self.oci("delete", "--force", self.id).returncode, 0)
 
+    @unittest.skipUnless(len(os.sched_getaffinity(0)) > 1, "one CPU only")
+    def test_the_callers_cpus_are_not_the_containers(self):
+        ours = os.sched_getaffinity(0)
+        show = ["grep", "Cpus_allowed_list", "/proc/self/status"]
+        free = self.run_it(*show)
+        os.sched_setaffinity(0, {min(ours)})
+        try:
+            self.assertEqual(self.run_it(*show), free)
+        finally:
+            os.sched_setaffinity(0, ours)
+
     def test_an_unbindable_root(self):
         self.config["linux"]["rootfsPropagation"] = "unbindable"
         self.assertIn(" unbindable ", self.sh("grep ' / / ' /proc/self/mountinfo || cat /proc/self/mountinfo"))
