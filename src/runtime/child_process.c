@@ -146,6 +146,16 @@ static int send_fd(int sock, int fd, struct err *e)
 	return fd_send_msg(sock, "t", 1, &fd, 1, e);
 }
 
+static void plain_lines(int master)
+{
+	struct termios t;
+
+	if (tcgetattr(master, &t) < 0)
+		return;
+	t.c_oflag &= ~(tcflag_t)ONLCR;
+	(void)tcsetattr(master, TCSANOW, &t); /* a wish, not a condition */
+}
+
 /* The pair comes from the container's own devpts, the slave by ioctl: no path of the container is
  * trusted on the way (CVE-2025-52565). */
 int child_terminal(struct child *c, int devpts_fd, struct err *e)
@@ -159,6 +169,8 @@ int child_terminal(struct child *c, int devpts_fd, struct err *e)
 		return err_sys(e, errno, "open /dev/pts/ptmx");
 	if (ioctl(master, TIOCSPTLCK, &unlock) < 0)
 		return err_sys(e, errno, "unlock the terminal");
+	if (c->process->flags & CONTAINER_PLAIN_LINES)
+		plain_lines(master);
 	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (slave < 0)
 		return err_sys(e, errno, "open the terminal's other end");

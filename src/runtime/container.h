@@ -77,6 +77,7 @@ enum {
 	 * container's is seen in its config). Then the process is made outside of the namespace and enters
 	 * it last, with nothing in it that a tracer could use. Some 0.2 ms dearer. */
 	CONTAINER_TRACED = BIT(5),
+	CONTAINER_PLAIN_LINES = BIT(8), /* the terminal leaves a line's end as the program wrote it: our caller has its own */
 	CONTAINER_KEEP_GROUPS = BIT(7), /* the caller's supplementary groups stay, additionalGids is not used */
 	CONTAINER_IGNORE_PAUSED = BIT(6), /* exec_spec.flags: a frozen container is no error: we stand still until it thaws */
 };

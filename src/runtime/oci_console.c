@@ -65,39 +65,38 @@ static void pass_signal(const struct container_process *p, int signals, int cons
 		(void)syscall(SYS_pidfd_send_signal, p->pidfd, (int)info.ssi_signo, NULL, 0);
 }
 
+enum { LAST_WORDS_MS = 100 };
+
 static int pump(const struct container_process *p, int signals, int console_fd)
 {
 	struct pollfd fds[4] = { { p->pidfd, POLLIN, 0 }, { signals, POLLIN, 0 }, { console_fd, POLLIN, 0 },
 				 { console_fd >= 0 ? 0 : -1, POLLIN, 0 } };
 	siginfo_t info = { 0 };
+	bool ended = false;
 
-	for (;;) {
-		if (poll(fds, 4, -1) < 0 && errno != EINTR)
+	/* The terminal's last words arrive after the end: all of them where nobody else holds it, else what comes soon. */
+	while (!ended || fds[2].fd >= 0) {
+		int n = poll(fds, 4, ended ? LAST_WORDS_MS : -1);
+
+		if (n == 0 || (n < 0 && errno != EINTR))
 			break;
+		if (n < 0)
+			continue;
 		if (fds[1].revents)
 			pass_signal(p, signals, console_fd);
 		if (fds[2].revents && !relay(console_fd, 1))
 			fds[2].fd = -1;
 		if (fds[3].revents && !relay(0, console_fd))
 			fds[3].fd = -1;
-		/* The terminal's last words come before the end is believed. */
-		if (fds[0].revents && (fds[2].fd < 0 || !fds[2].revents))
-			break;
+		if (fds[0].revents) {
+			ended = true;
+			fds[0].fd = fds[3].fd = -1;
+			fds[0].revents = 0;
+		}
 	}
 	while (waitid((idtype_t)P_PIDFD, (id_t)p->pidfd, &info, WEXITED) < 0 && errno == EINTR)
 		;
 	return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
-}
-
-/* Lines end as the program wrote them, also where our output is a file; a terminal of ours makes its own of it. */
-static void keep_line_ends(int console_fd)
-{
-	struct termios t;
-
-	if (tcgetattr(console_fd, &t) < 0)
-		return;
-	t.c_oflag &= ~(tcflag_t)ONLCR;
-	(void)tcsetattr(console_fd, TCSANOW, &t);
 }
 
 int oci_foreground(const struct container_process *p, int console_fd, int *code, struct err *e)
@@ -113,8 +112,6 @@ int oci_foreground(const struct container_process *p, int console_fd, int *code,
 	signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signals < 0)
 		return err_sys(e, errno, "signalfd");
-	if (console_fd >= 0)
-		keep_line_ends(console_fd);
 	if (is_tty) {
 		raw = before;
 		cfmakeraw(&raw);

@@ -326,7 +326,7 @@ static int make(struct making *m, const char *id, bool foreground, struct err *e
 	m->spec.std_out = 1;
 	m->spec.std_err = 2;
 	m->spec.preserve_fds = (unsigned)m->o.preserve_fds;
-	m->spec.flags |= (m->o.no_pivot ? CONTAINER_NO_PIVOT : 0) |
+	m->spec.flags |= (m->o.no_pivot ? CONTAINER_NO_PIVOT : 0) | (m->o.console_socket ? 0 : CONTAINER_PLAIN_LINES) |
 			 (m->o.no_new_keyring ? CONTAINER_NO_KEYRING : 0) | app->container_flags;
 	if (!m->o.pidfd_socket)
 		m->o.pidfd_socket = json_map_get(&m->config.annotations, "run.oci.pidfd_receiver");

@@ -234,7 +234,8 @@ static int exec_in(struct oci_app *app, const struct exec_options *o, char **wor
 	s.std_out = 1;
 	s.std_err = 2;
 	s.preserve_fds = (unsigned)o->preserve_fds;
-	s.flags = app->container_flags | (o->ignore_paused ? CONTAINER_IGNORE_PAUSED : 0);
+	s.flags = app->container_flags | (o->console_socket ? 0 : CONTAINER_PLAIN_LINES) |
+		  (o->ignore_paused ? CONTAINER_IGNORE_PAUSED : 0);
 	return exec_run(app, o, &s, e);
 }
 
