@@ -152,6 +152,23 @@ int fd_send_msg(int sock, const void *bytes, size_t n, const int *fds, size_t nf
 	return 0;
 }
 
+/* A socket in its own queue is what the kernel's collector looks for; what is in the queue with it goes too. */
+void fd_close_later(int *fd)
+{
+	struct err ignored;
+	int pair[2];
+
+	if (*fd < 0)
+		return;
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) == 0) {
+		(void)fd_send_msg(pair[1], "", 1, (int[]){ pair[0], *fd }, 2, &ignored);
+		fd_close(&pair[0]);
+		fd_close(fd);
+		fd_close(&pair[1]); /* that begins the collection */
+	}
+	fd_close(fd);
+}
+
 static void close_received(struct msghdr *msg)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {

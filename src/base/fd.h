@@ -43,6 +43,11 @@ enum { FD_PASS_MAX = 250 }; /* the kernel's SCM_MAX_FD is 253 */
 int fd_send_msg(int sock, const void *bytes, size_t n, const int *fds, size_t nfds, struct err *e);
 ssize_t fd_recv_msg(int sock, void *bytes, size_t max, int *fds, size_t *nfds, struct err *e);
 
+/* Closes an fd whose end the caller need not wait for: that of a detached mount waits for an RCU grace period (0.05 to
+ * 20 ms). Left as garbage among the kernel's unix sockets, it is closed by a thread of the kernel's own (since Linux
+ * 6.10; before, and where that fails, it is a plain close). */
+void fd_close_later(int *fd);
+
 /* A sealed memfd with these bytes, read position 0. */
 int fd_memfd(const char *name, const void *bytes, size_t n, struct err *e);
 

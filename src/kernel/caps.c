@@ -1,11 +1,9 @@
 #include "kernel/caps.h"
 
-#include "base/fs.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <linux/capability.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -49,19 +47,18 @@ uint64_t caps_by_names(char *const *names, const char **unknown)
 	return bits;
 }
 
-int caps_own_bounding(int proc_fd, uint64_t *out, struct err *e)
+uint64_t caps_own_bounding(void)
 {
-	auto_arena a = { 0 };
-	struct str text;
-	const char *at;
+	uint64_t own = 0;
 
-	if (fs_read_file(&a, proc_fd, "self/status", 65536, &text, e) < 0)
-		return -1;
-	at = strstr(text.p, "\nCapBnd:");
-	if (!at)
-		return err_set(e, ERR_INTERNAL, "/proc/self/status has no CapBnd");
-	*out = strtoull(at + 8, NULL, 16);
-	return 0;
+	for (int bit = 0; bit < 64; bit++) {
+		int has = prctl(PR_CAPBSET_READ, bit, 0, 0, 0);
+
+		if (has < 0)
+			break; /* the kernel's last one was before */
+		own |= (uint64_t)has << bit;
+	}
+	return own;
 }
 
 int caps_drop_bounding(uint64_t own, uint64_t keep, struct err *e)

@@ -14,7 +14,7 @@ const char *cap_name(int bit);
 /* The bits of all names; names that we do not know are reported to `unknown` (may be NULL). */
 uint64_t caps_by_names(char *const *names, const char **unknown);
 /* Our own bounding set: nobody can give more. */
-int caps_own_bounding(int proc_fd, uint64_t *out, struct err *e);
+uint64_t caps_own_bounding(void);
 /* All that the kernel knows: a process that enters a user namespace has them there. */
 uint64_t caps_all(void);
 

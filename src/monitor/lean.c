@@ -129,6 +129,7 @@ static int mask_make(void)
  * NULL. */
 static const char *lean_build(void)
 {
+	struct mount_attr readonly = { .attr_set = MOUNT_ATTR_RDONLY };
 	int root, proc, dev, cgroups, mask;
 
 	if (unshare(CLONE_NEWNS) < 0)
@@ -160,6 +161,9 @@ static const char *lean_build(void)
 		return "pivot_root";
 	if (umount2(".", MNT_DETACH) < 0)
 		return "detach the host's mounts (umount2)";
+	/* Whoever gets /dev/null as its stdin cannot change the node. */
+	if (syscall(SYS_mount_setattr, root, "", AT_EMPTY_PATH, &readonly, sizeof(readonly)) < 0)
+		return "make the root read-only (mount_setattr)";
 	return NULL;
 }
 

@@ -27,6 +27,7 @@ struct child {
 	int fifo_fd;
 	int rootfd;
 	int old_root_fd;                /* -1, unless rootfsPropagation is shared */
+	int mask_fd;                    /* a read-only tmpfs with an empty "dir" and "file"; -1: none yet */
 	int host_pid;                   /* for the hooks' state */
 	pid_t *second;                  /* a plan in stages: the container's process; on shared memory */
 	pid_t *guard;                   /* a guarded exec: the joining process, which comes last; on shared memory.

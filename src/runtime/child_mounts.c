@@ -425,6 +425,38 @@ static int mask_by_tmpfs(int at, const char *path, bool is_folder, struct err *e
 	return mount_move_onto(null, at, path, e);
 }
 
+/* One tmpfs hides all masked paths: clones of its "dir" and its "file". It is mounted on the old root's /proc, where nothing is
+ * looked up by path any more, and goes with that root: a detached mount that is closed waits for an RCU grace period of its own.
+ * (Never on "/" itself: umount2(".") would then take it in the old root's stead.) */
+static int make_mask(void)
+{
+	static const char *const options[] = { "size=4k", "nr_inodes=4", "mode=755", NULL };
+	auto_fd int fd = -1, file = -1;
+	struct err ignored;
+
+	fd = mount_detached("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &ignored);
+	if (fd < 0 || mkdirat(fd, "dir", 0555) < 0)
+		return -1;
+	file = openat(fd, "file", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+	if (file < 0)
+		return -1;
+	fd_close(&file);
+	if (mount_change(fd, MOUNT_ATTR_RDONLY, 0, false, &ignored) < 0 ||
+	    move_mount(fd, "", AT_FDCWD, "/proc", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return -1;
+	return fd_take(&fd);
+}
+
+/* Where it cannot be made each path has a mount of its own; nor while the old root's mounts are peers of the host's. */
+static void prepare_mask(struct child *c)
+{
+	const struct plan *p = c->plan;
+
+	if (p->masked && *p->masked && !(c->rt->flags & RUNTIME_LEAN) && p->propagation != MS_SHARED &&
+	    !(c->process->flags & CONTAINER_NO_PIVOT))
+		c->mask_fd = make_mask();
+}
+
 static int mask(const struct child *c, const char *path, struct err *e)
 {
 	auto_fd int at = place_try(c, path, true), fd = -1;
@@ -438,8 +470,8 @@ static int mask(const struct child *c, const char *path, struct err *e)
 	if (c->rt->flags & RUNTIME_LEAN)
 		fd = mount_clone(AT_FDCWD, S_ISDIR(st.st_mode) ? "/" RUNTIME_LEAN_MASK "/dir" : "/" RUNTIME_LEAN_MASK "/file",
 				 false, &first);
-	else if (c->rt->mask_fd >= 0)
-		fd = mount_clone(c->rt->mask_fd, S_ISDIR(st.st_mode) ? "dir" : "file", false, &first);
+	else if (c->mask_fd >= 0)
+		fd = mount_clone(c->mask_fd, S_ISDIR(st.st_mode) ? "dir" : "file", false, &first);
 	if (fd >= 0)
 		return mount_move_onto(fd, at, path, e);
 	return mask_by_tmpfs(at, path, S_ISDIR(st.st_mode), e);
@@ -574,6 +606,7 @@ int child_mounts(struct child *c, struct err *e)
 	for (char *const *path = p->readonly; path && *path; path++)
 		if (make_readonly(c, *path, e) < 0)
 			return -1;
+	prepare_mask(c);
 	for (char *const *path = p->masked; path && *path; path++)
 		if (mask(c, *path, e) < 0)
 			return -1;

@@ -376,6 +376,12 @@ int container_start(struct container_process *p, struct err *e)
 
 /* --- create --------------------------------------------------------------------------------------- */
 
+/* What is not given is the null device. */
+static int streams(struct runtime *rt, int in, int out, int err, struct err *e)
+{
+	return in < 0 || out < 0 || err < 0 ? runtime_null(rt, e) : 0;
+}
+
 static bool must_wait(const struct container_spec *s)
 {
 	const struct oci_hooks *h = s->config->hooks;
@@ -490,7 +496,7 @@ static int create(struct runtime *rt, const struct container_spec *s, const stru
 		.rt = rt, .plan = plan, .process = &plan->process, .hooks = s->config->hooks, .spec = s,
 		.cgroup = s->cgroup, .joins = plan->joins, .njoins = plan->njoins, .join_pidfd = -1,
 		.rdt_tasks_fd = s->rdt_tasks_fd,
-		.fifo_fd = s->exec_fifo_fd, .rootfd = -1, .old_root_fd = -1, .sync_fd = -1, .console_sock = -1,
+		.fifo_fd = s->exec_fifo_fd, .rootfd = -1, .old_root_fd = -1, .mask_fd = -1, .sync_fd = -1, .console_sock = -1,
 	};
 	struct oci_state state = {
 		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id, .bundle = (char *)s->bundle,
@@ -522,7 +528,7 @@ int container_create(struct runtime *rt, struct arena *a, const struct container
 	bool made = false;
 	int rc;
 
-	if (plan_make(a, rt, s, &plan, e) < 0)
+	if (streams(rt, s->std_in, s->std_out, s->std_err, e) < 0 || plan_make(a, rt, s, &plan, e) < 0)
 		return -1;
 	rc = s->cgroup ? make_cgroup(a, rt, s, &made, e) : 0;
 	if (rc == 0)
@@ -633,7 +639,7 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	struct child child = {
 		.rt = rt, .process = &process, .cgroup = s->cgroup, .exec_cgroup = s->exec_cgroup,
 		.cgroups = s->cgroups, .ncgroups = s->ncgroups, .rdt_tasks_fd = s->rdt_tasks_fd,
-		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .old_root_fd = -1, .sync_fd = -1, .console_sock = -1,
+		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .old_root_fd = -1, .mask_fd = -1, .sync_fd = -1, .console_sock = -1,
 	};
 	struct oci_state state = {
 		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id, .bundle = (char *)s->bundle,
@@ -642,7 +648,7 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	struct launch go = { .rt = rt, .child = &child, .body = child_exec, .pid_ns_fd = -1, .state = &state,
 			     .unified = s->exec_cgroup ? s->exec_cgroup : s->cgroup };
 
-	if (oci_process_validate(s->process, e) < 0 ||
+	if (streams(rt, s->std_in, s->std_out, s->std_err, e) < 0 || oci_process_validate(s->process, e) < 0 ||
 	    plan_process_make(a, rt, s->process, l, &process, e) < 0)
 		return -1;
 	if (process.listener_path) {

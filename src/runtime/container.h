@@ -33,9 +33,7 @@ struct runtime {
 	struct cgroup_layout cgroups;
 	int proc_fd;            /* the host's /proc, checked: all writes to procfs go through it */
 	int pidns_fd;           /* our own pid namespace, to come back to */
-	int mask_fd;            /* a detached read-only tmpfs with an empty "dir" and "file"; -1: old kernel, or
-				 * RUNTIME_LEAN */
-	int null_fd;            /* /dev/null, for what has no stdin */
+	int null_fd;            /* /dev/null, for what has no stdin; -1 until runtime_null() */
 	uint64_t own_bounding;  /* the capabilities that we can give at all */
 	unsigned flags;
 	char *stack;            /* of the children, one at a time */
@@ -46,6 +44,8 @@ int runtime_open(struct runtime *rt, unsigned flags, struct err *e);
 /* The same where no cgroup file system is mounted: with a layout of the host's, whose fds
  * are taken over. */
 int runtime_open_with(struct runtime *rt, const struct cgroup_layout *cgroups, unsigned flags, struct err *e);
+/* Opens null_fd where it is not open yet. */
+int runtime_null(struct runtime *rt, struct err *e);
 void runtime_close(struct runtime *rt);
 /* Executes the program anew from a read-only clone of its own file, unless it runs from one (or its
  * file system is read-only): what a container reaches by /proc/self/exe cannot be written then.

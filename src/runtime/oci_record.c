@@ -94,6 +94,9 @@ int oci_record_reserve(struct oci_app *app, const char *id, struct err *e)
 
 int oci_record_drop(struct oci_app *app, const char *id, struct err *e)
 {
+	/* What is there as a rule; else whatever is. */
+	if (unlink(oci_record_path(app, id, "state.json")) == 0 && rmdir(oci_record_path(app, id, "")) == 0)
+		return 0;
 	return fs_remove_tree(AT_FDCWD, oci_record_path(app, id, ""), e);
 }
 
@@ -114,6 +117,23 @@ static char process_letter(pid_t pid, uint64_t ticks)
 	return paren && paren[1] ? paren[2] : 0;
 }
 
+/* By the usual places, where a file of that name is the kernel's; all hierarchies are looked up only where they are elsewhere. */
+static bool is_frozen(struct oci_app *app, const char *cgroup)
+{
+	struct err ignored;
+	struct str text;
+
+	if (app->rt_open)
+		return cgroup_is_frozen(&app->rt.cgroups, cgroup);
+	if (fs_read_file(&app->arena, AT_FDCWD, arena_printf(&app->arena, "/sys/fs/cgroup/freezer/%s/freezer.state", cgroup), 64, &text,
+			 &ignored) == 0)
+		return !str_eqz(str_trim(text), "THAWED");
+	if (fs_read_file(&app->arena, AT_FDCWD, arena_printf(&app->arena, "/sys/fs/cgroup/%s/cgroup.events", cgroup), 4096, &text,
+			 &ignored) == 0)
+		return strstr(text.p, "frozen 1");
+	return oci_runtime(app, &ignored) == 0 && cgroup_is_frozen(&app->rt.cgroups, cgroup);
+}
+
 enum oci_status oci_record_status(struct oci_app *app, const struct oci_record *r, int *pidfd)
 {
 	struct err ignored;
@@ -131,7 +151,7 @@ enum oci_status oci_record_status(struct oci_app *app, const struct oci_record *
 	}
 	if (access(oci_record_path(app, r->id, "exec.fifo"), F_OK) == 0)
 		return OCI_CREATED;
-	if (r->cgroup && oci_runtime(app, &ignored) == 0 && cgroup_is_frozen(&app->rt.cgroups, r->cgroup))
+	if (r->cgroup && is_frozen(app, r->cgroup))
 		return OCI_PAUSED;
 	return OCI_RUNNING;
 }

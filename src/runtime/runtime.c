@@ -33,44 +33,46 @@ static int open_proc(struct err *e)
 	return fd_take(&fd);
 }
 
-/* Through a read-only mount of its own, on which a device is written all the same: whoever gets it as
- * stdin cannot change the mode or the owner of the node that others use too. */
-static int open_null(struct err *e)
+static int null_checked(int *fd, struct err *e)
 {
-	auto_fd int at = mount_clone(AT_FDCWD, "/dev/null", false, e), fd = -1;
-	struct fd_path path;
 	struct stat st;
 
-	/* Without rights on mounts there are none on the node either that could be handed on. */
-	bool plain = at < 0 && e->sys == EPERM && geteuid() != 0;
-
-	if (!plain && (at < 0 || mount_change(at, MOUNT_ATTR_RDONLY, 0, false, e) < 0))
-		return err_in(e, "/dev/null");
-	fd = fd_open(AT_FDCWD, plain ? "/dev/null" : fd_path(&path, at), O_RDWR, e);
-	if (fd < 0)
-		return -1;
-	if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+	if (fstat(*fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
 		return err_set(e, ERR_INVALID, "/dev/null is not the null device");
-	return fd_take(&fd);
+	return fd_take(fd);
 }
 
-/* One tmpfs hides the masked paths of all containers of this process: clones of its "dir" and its "file". Cloning a
- * part of a detached mount needs Linux 6.15; before that each container makes its own. */
-static int make_mask(void)
+/* Through a read-only mount (the lean namespace's, or one of its own), on which a device is written all the same: whoever
+ * gets it as stdin cannot change the mode or the owner of the node that others use too. */
+static int open_null(struct err *e)
 {
-	static const char *const options[] = { "size=4k", "nr_inodes=4", "mode=755", NULL };
-	auto_fd int fd = -1, file = -1, probe = -1;
-	struct err ignored;
+	auto_fd int at = -1, fd = fd_open(AT_FDCWD, "/dev/null", O_RDWR, e);
+	struct fd_path path;
+	struct statvfs fs;
 
-	fd = mount_detached("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &ignored);
-	if (fd < 0 || mkdirat(fd, "dir", 0555) < 0)
+	if (fd < 0)
 		return -1;
-	file = openat(fd, "file", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-	fd_close(&file);
-	if (mount_change(fd, MOUNT_ATTR_RDONLY, 0, false, &ignored) < 0)
+	if (fstatvfs(fd, &fs) < 0 || !(fs.f_flag & ST_RDONLY)) {
+		at = mount_clone(AT_FDCWD, "/dev/null", false, e);
+		/* Without rights on mounts there are none on the node either that could be handed on. */
+		if (at < 0 && e->sys == EPERM && geteuid() != 0)
+			return null_checked(&fd, e);
+		fd_close(&fd);
+		if (at < 0 || mount_change(at, MOUNT_ATTR_RDONLY, 0, false, e) < 0)
+			return err_in(e, "/dev/null");
+		fd = fd_open(AT_FDCWD, fd_path(&path, at), O_RDWR, e);
+		fd_close_later(&at);
+	}
+	if (fd < 0)
 		return -1;
-	probe = mount_clone(fd, "file", false, &ignored);
-	return probe < 0 ? -1 : fd_take(&fd);
+	return null_checked(&fd, e);
+}
+
+int runtime_null(struct runtime *rt, struct err *e)
+{
+	if (rt->null_fd < 0)
+		rt->null_fd = open_null(e);
+	return rt->null_fd < 0 ? -1 : 0;
 }
 
 static int open_all(struct runtime *rt, struct err *e)
@@ -81,12 +83,8 @@ static int open_all(struct runtime *rt, struct err *e)
 	rt->pidns_fd = fd_open(rt->proc_fd, "self/ns/pid", O_RDONLY, e);
 	if (rt->pidns_fd < 0)
 		return -1;
-	rt->null_fd = open_null(e);
-	if (rt->null_fd < 0)
-		return -1;
-	if (!(rt->flags & RUNTIME_LEAN))
-		rt->mask_fd = make_mask();
-	return caps_own_bounding(rt->proc_fd, &rt->own_bounding, e);
+	rt->own_bounding = caps_own_bounding();
+	return 0;
 }
 
 int runtime_open(struct runtime *rt, unsigned flags, struct err *e)
@@ -98,7 +96,7 @@ int runtime_open(struct runtime *rt, unsigned flags, struct err *e)
 
 int runtime_open_with(struct runtime *rt, const struct cgroup_layout *cgroups, unsigned flags, struct err *e)
 {
-	struct runtime r = { .cgroups = *cgroups, .proc_fd = -1, .pidns_fd = -1, .mask_fd = -1, .null_fd = -1,
+	struct runtime r = { .cgroups = *cgroups, .proc_fd = -1, .pidns_fd = -1, .null_fd = -1,
 			     .flags = flags };
 
 	/* Before anything enters a container's pid namespace: nobody in there may read our memory or our
@@ -122,7 +120,6 @@ void runtime_close(struct runtime *rt)
 	cgroup_layout_close(&rt->cgroups);
 	fd_close(&rt->proc_fd);
 	fd_close(&rt->pidns_fd);
-	fd_close(&rt->mask_fd);
 	fd_close(&rt->null_fd);
 	if (rt->stack)
 		(void)munmap(rt->stack, RUNTIME_STACK_BYTES);
@@ -158,12 +155,10 @@ static bool is_sealed(void)
 
 int runtime_self_protect(char *const *argv, char *const *envp, struct err *e)
 {
-	auto_fd int fd = -1, self = fd_open(AT_FDCWD, "/proc/self/exe", O_PATH, e);
+	auto_fd int fd = -1;
 	struct statvfs st;
 
-	if (self < 0)
-		return -1;
-	if (fstatvfs(self, &st) < 0)
+	if (statvfs("/proc/self/exe", &st) < 0)
 		return err_sys(e, errno, "stat our own program");
 	if (st.f_flag & ST_RDONLY)
 		return 0;

@@ -339,6 +339,13 @@ class Oci(Bundle):
         self.assertIn("Read-only", out)
         self.assertTrue(out.endswith("end\n"))
 
+    def test_nothing_of_the_old_root_is_left(self):
+        tops = [l.split()[4] for l in self.sh("cat /proc/self/mountinfo").splitlines() if l.split()[4] == "/"]
+        self.assertEqual(tops, ["/"])
+        self.start()
+        pid = json.loads(self.oci("state", self.id).stdout)["pid"]
+        self.assertEqual([l.split()[4] for l in open(f"/proc/{pid}/mountinfo")].count("/"), 1)
+
     def test_binds_of_folders_and_files_with_options(self):
         os.makedirs(self.top + "/data/sub")
         open(self.top + "/data/f", "w").write("hello")
