@@ -21,10 +21,14 @@ static int row_compare(const void *key, const void *row)
 	return strcmp(key, ((const struct syscall_row *)row)->name);
 }
 
+static const struct syscall_row *row_find(const char *name)
+{
+	return bsearch(name, syscalls, ARRAY_SIZE(syscalls), sizeof(syscalls[0]), row_compare);
+}
+
 int seccomp_syscall(enum seccomp_arch arch, const char *name)
 {
-	const struct syscall_row *row = bsearch(name, syscalls, ARRAY_SIZE(syscalls), sizeof(syscalls[0]),
-						row_compare);
+	const struct syscall_row *row = row_find(name);
 
 	return row ? row->nr[arch] : -1;
 }
@@ -90,6 +94,7 @@ struct answer {
 struct compiler {
 	struct arena *a;
 	const struct seccomp_profile *profile;
+	const struct syscall_row **rows; /* of the rules' names, one after the other; NULL: no architecture's */
 	struct sock_filter *p;
 	size_t n;
 	bool overflow;
@@ -141,10 +146,26 @@ static void add_multiplexed(struct compiler *c, const char *name, const struct s
 			add_tested(c, 117, r, ipc_calls[i].number);
 }
 
-static void add_rule(struct compiler *c, enum seccomp_arch arch, const struct seccomp_rule *r, int *highest)
+/* Names are looked up once, not for each architecture. */
+static void find_rows(struct compiler *c)
 {
-	for (char *const *name = r->names; name && *name; name++) {
-		int nr = seccomp_syscall(arch, *name);
+	const struct seccomp_profile *p = c->profile;
+	size_t n = 0, at = 0;
+
+	for (size_t i = 0; i < p->nrules; i++)
+		n += strv_len(p->rules[i].names);
+	c->rows = arena_alloc(c->a, (n + 1) * sizeof(*c->rows));
+	for (size_t i = 0; i < p->nrules; i++)
+		for (char *const *name = p->rules[i].names; name && *name; name++)
+			c->rows[at++] = row_find(*name);
+}
+
+/* `row`: of its first name. Returns that of the next rule's. */
+static const struct syscall_row **add_rule(struct compiler *c, enum seccomp_arch arch, const struct seccomp_rule *r,
+					   const struct syscall_row **row, int *highest)
+{
+	for (char *const *name = r->names; name && *name; name++, row++) {
+		int nr = *row ? (*row)->nr[arch] : -1;
 
 		if (arch == SECCOMP_ARCH_X86)
 			add_multiplexed(c, *name, r);
@@ -158,6 +179,7 @@ static void add_rule(struct compiler *c, enum seccomp_arch arch, const struct se
 			c->answers[nr].action = r->action;
 		}
 	}
+	return row;
 }
 
 static uint32_t answer_of_newer(uint32_t default_action)
@@ -170,11 +192,12 @@ static uint32_t answer_of_newer(uint32_t default_action)
 static void find_answers(struct compiler *c, enum seccomp_arch arch)
 {
 	const struct seccomp_profile *p = c->profile;
+	const struct syscall_row **row = c->rows;
 	int highest = -1;
 
 	memset(c->answers, 0, sizeof(c->answers));
 	for (size_t i = 0; i < p->nrules; i++)
-		add_rule(c, arch, &p->rules[i], &highest);
+		row = add_rule(c, arch, &p->rules[i], row, &highest);
 	for (int nr = 0; nr < NR_MAX; nr++)
 		if (!c->answers[nr].fixed)
 			c->answers[nr].action = nr > highest && highest >= 0 ? answer_of_newer(p->default_action) :
@@ -375,7 +398,7 @@ static void put_arch(struct compiler *c, enum seccomp_arch arch, bool has_x32)
 int seccomp_compile(struct arena *a, const struct seccomp_profile *p, struct seccomp_filter *out,
 		    struct err *e)
 {
-	struct compiler *c = arena_new0(a, struct compiler);
+	struct compiler *c = arena_alloc(a, sizeof(*c)); /* most of it is not touched, and so costs no page */
 	unsigned wanted = p->arches | BIT(seccomp_arch_native());
 
 	for (size_t i = 0; i < p->nrules; i++) {
@@ -389,7 +412,10 @@ int seccomp_compile(struct arena *a, const struct seccomp_profile *p, struct sec
 	}
 	c->a = a;
 	c->profile = p;
-	c->p = arena_newn0(a, struct sock_filter, INSN_MAX);
+	c->n = 0;
+	c->overflow = c->narrow = false;
+	c->p = arena_alloc(a, INSN_MAX * sizeof(*c->p));
+	find_rows(c);
 	load(c, 4);
 	/* Native first: it is the one that runs. */
 	put_arch(c, seccomp_arch_native(), wanted & BIT(SECCOMP_ARCH_X32));
