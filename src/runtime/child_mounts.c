@@ -425,9 +425,10 @@ static int mask_by_tmpfs(int at, const char *path, bool is_folder, struct err *e
 	return mount_move_onto(null, at, path, e);
 }
 
-/* One tmpfs hides all masked paths: clones of its "dir" and its "file". It is mounted on the old root's /proc, where nothing is
- * looked up by path any more, and goes with that root: a detached mount that is closed waits for an RCU grace period of its own.
- * (Never on "/" itself: umount2(".") would then take it in the old root's stead.) */
+/* One tmpfs hides all masked paths: clones of its "dir" and its "file". It is mounted on the old root's /proc,
+ * where nothing is looked up by path any more, and goes with that root: a detached mount that is closed waits
+ * for an RCU grace period of its own. (Never on "/" itself: umount2(".") would then take it in the old root's
+ * stead.) */
 static int make_mask(void)
 {
 	static const char *const options[] = { "size=4k", "nr_inodes=4", "mode=755", NULL };

@@ -639,7 +639,8 @@ int container_exec(struct runtime *rt, struct arena *a, const struct exec_spec *
 	struct child child = {
 		.rt = rt, .process = &process, .cgroup = s->cgroup, .exec_cgroup = s->exec_cgroup,
 		.cgroups = s->cgroups, .ncgroups = s->ncgroups, .rdt_tasks_fd = s->rdt_tasks_fd,
-		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .old_root_fd = -1, .mask_fd = -1, .sync_fd = -1, .console_sock = -1,
+		.join_pidfd = s->pidfd, .fifo_fd = -1, .rootfd = -1, .old_root_fd = -1, .mask_fd = -1,
+		.sync_fd = -1, .console_sock = -1,
 	};
 	struct oci_state state = {
 		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id, .bundle = (char *)s->bundle,

@@ -1,10 +1,11 @@
-/* The program's entry, before libc begins: a command that will enter a container is executed anew from a read-only clone of
- * the program's own file (runtime_self_protect, which looks again in main() and does it where this did not). Here, because
- * libc's start costs as much as all else of the first life: the CPUID instructions in it, 0.3 ms where a virtual machine traps them.
+/* The program's entry, before libc begins: a command that will enter a container is executed anew from a
+ * read-only clone of the program's own file (runtime_self_protect, which looks again in main() and does it where
+ * this did not). Here, because libc's start costs as much as all else of the first life: the CPUID instructions
+ * in it, 0.3 ms where a virtual machine traps them.
  *
- * Nothing of libc may be called: system calls, and the stack. The clone is a mount that is never attached, whose end would
- * wait for an RCU grace period in the midst of the exec: a socket that is in its own queue takes it along, and both are garbage
- * for the kernel to collect from then on (fd_close_later). */
+ * Nothing of libc may be called: system calls, and the stack. The clone is a mount that is never attached, whose
+ * end would wait for an RCU grace period in the midst of the exec: a socket that is in its own queue takes it
+ * along, and both are garbage for the kernel to collect from then on (fd_close_later). */
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <stdbool.h>

@@ -117,7 +117,15 @@ static char process_letter(pid_t pid, uint64_t ticks)
 	return paren && paren[1] ? paren[2] : 0;
 }
 
-/* By the usual places, where a file of that name is the kernel's; all hierarchies are looked up only where they are elsewhere. */
+static bool read_small(struct oci_app *app, const char *path, struct str *out)
+{
+	struct err ignored;
+
+	return fs_read_file(&app->arena, AT_FDCWD, path, 4096, out, &ignored) == 0;
+}
+
+/* By the usual places, where a file of that name is the kernel's; all hierarchies are looked up only where they
+ * are elsewhere. */
 static bool is_frozen(struct oci_app *app, const char *cgroup)
 {
 	struct err ignored;
@@ -125,11 +133,9 @@ static bool is_frozen(struct oci_app *app, const char *cgroup)
 
 	if (app->rt_open)
 		return cgroup_is_frozen(&app->rt.cgroups, cgroup);
-	if (fs_read_file(&app->arena, AT_FDCWD, arena_printf(&app->arena, "/sys/fs/cgroup/freezer/%s/freezer.state", cgroup), 64, &text,
-			 &ignored) == 0)
+	if (read_small(app, arena_printf(&app->arena, "/sys/fs/cgroup/freezer/%s/freezer.state", cgroup), &text))
 		return !str_eqz(str_trim(text), "THAWED");
-	if (fs_read_file(&app->arena, AT_FDCWD, arena_printf(&app->arena, "/sys/fs/cgroup/%s/cgroup.events", cgroup), 4096, &text,
-			 &ignored) == 0)
+	if (read_small(app, arena_printf(&app->arena, "/sys/fs/cgroup/%s/cgroup.events", cgroup), &text))
 		return strstr(text.p, "frozen 1");
 	return oci_runtime(app, &ignored) == 0 && cgroup_is_frozen(&app->rt.cgroups, cgroup);
 }
