@@ -167,7 +167,8 @@ static int mount_in(struct arena *a, const CRI_T(Mount) *m, size_t i, struct con
 		.selinux_relabel = m->selinux_relabel, .propagation = (enum config_propagation)m->propagation,
 		.uid_maps = idmaps_in(a, m->n_uidmappings, m->uidmappings),
 		.gid_maps = idmaps_in(a, m->n_gidmappings, m->gidmappings),
-		.image = m->image ? m->image->image : NULL, .image_sub_path = text_in(m->image_sub_path),
+		.image = m->image ? m->image->image : NULL,
+		.image_ref = m->image ? text_in(m->image->image_ref) : NULL, .image_sub_path = text_in(m->image_sub_path),
 		.options = strv_in(a, m->n_mount_options, m->mount_options),
 	};
 	return 0;

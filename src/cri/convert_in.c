@@ -63,6 +63,34 @@ static int mode_in(CRI_T(NamespaceMode) mode, const char *field, enum config_nam
 	return 0;
 }
 
+/* kubelet gives one range each, and CRI promises no more to others. */
+static int map_check(const struct json_vec *maps, const char *field, struct err *e)
+{
+	const struct config_id_map *m = maps->p;
+
+	if (maps->count != 1)
+		return err_set(e, ERR_INVALID, "namespace_options.userns_options.%s: %zu mappings; it must be one", field,
+			       maps->count);
+	if (m->container_id != 0)
+		return err_set(e, ERR_INVALID, "namespace_options.userns_options.%s: the container's 0 is not mapped", field);
+	if (m->length == 0 || m->length > UINT32_MAX - m->host_id)
+		return err_set(e, ERR_INVALID, "namespace_options.userns_options.%s: no %u ids begin at %u", field, m->length,
+			       m->host_id);
+	return 0;
+}
+
+static int userns_check(const struct config_userns *u, struct err *e)
+{
+	if (u->mode == CONFIG_NS_NODE) {
+		if (u->uids.count || u->gids.count)
+			return err_set(e, ERR_INVALID, "namespace_options.userns_options: mappings with the mode NODE");
+		return 0;
+	}
+	if (u->mode != CONFIG_NS_POD)
+		return err_set(e, ERR_INVALID, "namespace_options.userns_options.mode: only POD and NODE are possible");
+	return map_check(&u->uids, "uids", e) < 0 || map_check(&u->gids, "gids", e) < 0 ? -1 : 0;
+}
+
 int namespaces_in(struct arena *a, const CRI_T(NamespaceOption) *in, struct config_namespaces *out, struct err *e)
 {
 	struct config_namespaces ns = { 0 };
@@ -87,10 +115,8 @@ int namespaces_in(struct arena *a, const CRI_T(NamespaceOption) *in, struct conf
 			return -1;
 		ns.userns->uids = idmaps_in(a, in->userns_options->n_uids, in->userns_options->uids);
 		ns.userns->gids = idmaps_in(a, in->userns_options->n_gids, in->userns_options->gids);
-		if (ns.userns->mode != CONFIG_NS_NODE)
-			return err_set(e, ERR_UNIMPLEMENTED,
-				       "namespace_options.userns_options: user namespaces come with the user "
-				       "namespace release of knarr; this is %s", KNARR_VERSION);
+		if (userns_check(ns.userns, e) < 0)
+			return -1;
 	}
 	*out = ns;
 	return 0;

@@ -113,6 +113,20 @@ static CRI_T(PodSandboxNetworkStatus) *network_out(struct arena *a, const struct
 	return n;
 }
 
+static CRI_T(IDMapping) **idmaps_out(struct arena *a, struct json_vec maps)
+{
+	const struct config_id_map *in = maps.p;
+	CRI_T(IDMapping) **out = CRI_NEWV(a, maps.count);
+
+	for (size_t i = 0; i < maps.count; i++) {
+		out[i] = CRI_NEW(a, idmapping);
+		out[i]->host_id = in[i].host_id;
+		out[i]->container_id = in[i].container_id;
+		out[i]->length = in[i].length;
+	}
+	return out;
+}
+
 static CRI_T(LinuxPodSandboxStatus) *pod_linux_out(struct arena *a, const struct pod_config *p)
 {
 	CRI_T(LinuxPodSandboxStatus) *l = CRI_NEW(a, linux_pod_sandbox_status);
@@ -125,6 +139,10 @@ static CRI_T(LinuxPodSandboxStatus) *pod_linux_out(struct arena *a, const struct
 	if (p->namespaces.userns) {
 		o->userns_options = CRI_NEW(a, user_namespace);
 		o->userns_options->mode = (CRI_T(NamespaceMode))p->namespaces.userns->mode;
+		o->userns_options->n_uids = p->namespaces.userns->uids.count;
+		o->userns_options->uids = idmaps_out(a, p->namespaces.userns->uids);
+		o->userns_options->n_gids = p->namespaces.userns->gids.count;
+		o->userns_options->gids = idmaps_out(a, p->namespaces.userns->gids);
 	}
 	l->namespaces = CRI_NEW(a, namespace);
 	l->namespaces->options = o;
@@ -191,20 +209,6 @@ CRI_T(Container) *container_out(struct arena *a, const struct container_view *v)
 	SET_MAP(a, c, labels, &v->config->labels);
 	SET_MAP(a, c, annotations, &v->config->annotations);
 	return c;
-}
-
-static CRI_T(IDMapping) **idmaps_out(struct arena *a, struct json_vec maps)
-{
-	const struct config_id_map *in = maps.p;
-	CRI_T(IDMapping) **out = CRI_NEWV(a, maps.count);
-
-	for (size_t i = 0; i < maps.count; i++) {
-		out[i] = CRI_NEW(a, idmapping);
-		out[i]->host_id = in[i].host_id;
-		out[i]->container_id = in[i].container_id;
-		out[i]->length = in[i].length;
-	}
-	return out;
 }
 
 static CRI_T(Mount) *mount_out(struct arena *a, const struct config_mount *in)

@@ -118,13 +118,14 @@ static bool kernel_has_mount_setattr(void)
 	       (major > 5 || (major == 5 && minor >= 12));
 }
 
-static CRI_T(RuntimeHandler) *handler_out(struct arena *a, const char *name)
+static CRI_T(RuntimeHandler) *handler_out(struct arena *a, const struct cri *cri, const char *name)
 {
 	CRI_T(RuntimeHandler) *h = CRI_NEW(a, runtime_handler);
 
 	h->name = (char *)name;
 	h->features = CRI_NEW(a, runtime_handler_features);
 	h->features->recursive_read_only_mounts = kernel_has_mount_setattr();
+	h->features->user_namespaces = pods_have_userns(cri->pods);
 	return h;
 }
 
@@ -154,10 +155,11 @@ CRI_METHOD(status)
 	out->status = conditions(ctx, &c->arena);
 	out->runtime_handlers = CRI_NEWV(&c->arena, n);
 	for (size_t i = 0; i < n; i++)
-		out->runtime_handlers[out->n_runtime_handlers++] = handler_out(&c->arena, handlers[i]);
+		out->runtime_handlers[out->n_runtime_handlers++] = handler_out(&c->arena, cri, handlers[i]);
 	out->features = CRI_NEW(&c->arena, runtime_features);
 	out->features->supplemental_groups_policy = true;
 	out->features->mount_options = true;
+	out->features->user_namespaces_host_network = pods_have_userns(cri->pods);
 	if (in->verbose)
 		runtime_info(cri, &c->arena, out);
 	return 0;

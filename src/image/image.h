@@ -92,8 +92,15 @@ int image_usage_of(struct images *im, struct arena *a, struct image_usage *out, 
  * gets another name at once and is freed by a thread of its own, after a restart too. */
 int snapshot_create(struct images *im, const char *container_id, const char *image_id, struct err *e);
 int snapshot_remove(struct images *im, const char *container_id, struct err *e);
-/* The overlay as a detached mount (fsopen, fsmount), not visible anywhere; the caller owns the fd. */
-int snapshot_mount(struct images *im, const char *container_id, int *mount_fd, struct err *e);
+/* The overlay as a detached mount (fsopen, fsmount), not visible anywhere; the caller owns the fd. userns_fd: the image's
+ * files are owned as that user namespace maps them, without a chown of any; -1: as the image says. */
+int snapshot_mount(struct images *im, const char *container_id, int userns_fd, int *mount_fd, struct err *e);
+/* An image volume: what the image holds, or the folder `sub_path` in it (resolved as in its root; "" or NULL: all), as a
+ * detached mount that is read-only. userns_fd as in snapshot_mount(). ERR_NOT_FOUND: the image, or the sub path. */
+int image_mount(struct images *im, const char *image_id, const char *sub_path, int userns_fd, int *mount_fd,
+		struct err *e);
+/* Holds another image for the container, as its own is held, until snapshot_remove. */
+int snapshot_hold(struct images *im, const char *container_id, const char *image_id, struct err *e);
 /* What the container wrote: bytes and inodes of upper (a walk, cached for a few seconds). */
 int snapshot_usage(struct images *im, const char *container_id, uint64_t *bytes, uint64_t *inodes, struct err *e);
 

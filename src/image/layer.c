@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "kernel/mount.h"
 #include "spec/digest.h"
 
 #include <dirent.h>
@@ -276,9 +277,9 @@ bool layer_ref(struct layers *ls, const char *diff_id)
 
 /* --- using ----------------------------------------------------------------------------------------- */
 
-static int open_named(struct layers *ls, const char *name, int *fd, struct err *e)
+static int open_named(int layers_fd, const char *name, int *fd, struct err *e)
 {
-	int dir = fd_open(ls->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, e);
+	int dir = fd_open(layers_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, e);
 
 	if (dir < 0)
 		return err_in(e, "layer");
@@ -290,12 +291,29 @@ int layer_open(struct layers *ls, const char *diff_id, int *fd, struct err *e)
 {
 	if (digest_check(diff_id, e) < 0)
 		return -1;
-	return open_named(ls, digest_hex(diff_id), fd, e);
+	return open_named(ls->fd, digest_hex(diff_id), fd, e);
 }
 
 int layer_open_base(struct layers *ls, int *fd, struct err *e)
 {
-	return open_named(ls, base_name, fd, e);
+	return open_named(ls->fd, base_name, fd, e);
+}
+
+int layers_map(struct layers *ls, int userns_fd, int *map_fd, struct err *e)
+{
+	auto_fd int fd = mount_clone(ls->fd, "", false, e);
+
+	if (fd < 0 || mount_idmap(fd, userns_fd, false, e) < 0)
+		return err_in(e, "layers in a user namespace");
+	*map_fd = fd_take(&fd);
+	return 0;
+}
+
+int layer_open_mapped(int map_fd, const char *diff_id, int *fd, struct err *e)
+{
+	if (diff_id && digest_check(diff_id, e) < 0)
+		return -1;
+	return open_named(map_fd, diff_id ? digest_hex(diff_id) : base_name, fd, e);
 }
 
 bool layer_get(struct layers *ls, const char *diff_id, struct shelf_item *out)

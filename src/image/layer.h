@@ -43,6 +43,10 @@ bool layer_ref(struct layers *ls, const char *diff_id);
 
 /* The folder, for reading; the caller owns the fd. ERR_NOT_FOUND. */
 int layer_open(struct layers *ls, const char *diff_id, int *fd, struct err *e);
+/* A detached mount of the folder of all layers, its owners mapped by the user namespace; the caller's. */
+int layers_map(struct layers *ls, int userns_fd, int *map_fd, struct err *e);
+/* layer_open() in it; NULL: the base. */
+int layer_open_mapped(int map_fd, const char *diff_id, int *fd, struct err *e);
 /* bytes, inodes, flags; false where it is not there. */
 bool layer_get(struct layers *ls, const char *diff_id, struct shelf_item *out);
 /* The lowest folder of every root: empty but for the places where containers have mounts (/dev, /etc/hosts…). */

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "image/images.h"
-#include "kernel/overlay.h"
+#include "image/stack.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,11 +14,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WALK_DEPTH_MAX = 128 };
+enum { WALK_DEPTH_MAX = 128, VOLUMES_MAX = 1000 };
 static const int64_t usage_kept_ns = 10 * NS_PER_S;
+
+struct volume {                 /* the image of an image volume, held too */
+	struct volume *next;
+	char *image;
+};
 
 struct snapshot {
 	char *id, *image;
+	struct volume *volumes;
 	uint64_t bytes, inodes;
 	int64_t valid_until_ns; /* CLOCK_MONOTONIC, of the two; 0: never walked */
 	bool walking;
@@ -52,8 +58,17 @@ static bool add(struct snapshots *ss, const char *id, const char *image)
 	return true;
 }
 
-static void snapshot_free(struct snapshot *s)
+static void snapshot_free(struct images *im, struct snapshot *s)
 {
+	struct volume *v;
+
+	images_unhold(im, s->image);
+	while ((v = s->volumes)) {
+		s->volumes = v->next;
+		images_unhold(im, v->image);
+		mem_free(v->image);
+		mem_free(v);
+	}
 	mem_free(s->id);
 	mem_free(s->image);
 	mem_free(s);
@@ -72,6 +87,21 @@ static char *image_of(struct snapshots *ss, struct arena *a, const char *id)
 	LOCKED(&ss->lock);
 	s = map_get(&ss->by_id, id);
 	return s ? arena_strdup(a, s->image) : NULL;
+}
+
+static bool add_volume(struct snapshots *ss, const char *id, const char *image)
+{
+	struct snapshot *s;
+	struct volume *v;
+
+	LOCKED(&ss->lock);
+	s = map_get(&ss->by_id, id);
+	if (!s)
+		return false;
+	v = mem_new0(struct volume);
+	*v = (struct volume){ s->volumes, mem_strdup(image) };
+	s->volumes = v;
+	return true;
 }
 
 /* --- removing what is gone -------------------------------------------------------------------------- */
@@ -144,6 +174,32 @@ static void sweep_end(struct snapshots *ss)
 
 /* --- start ----------------------------------------------------------------------------------------- */
 
+static char *volume_link(struct arena *a, const char *id, unsigned i)
+{
+	return arena_printf(a, "%s/volume-%u", id, i);
+}
+
+static void adopt_volumes(struct images *im, const char *id)
+{
+	struct snapshots *ss = im->snapshots;
+	const struct image_record *record;
+	auto_arena a = { 0 };
+	char target[512];
+	struct err e;
+	ssize_t n;
+
+	for (unsigned i = 0; i < VOLUMES_MAX; i++) {
+		n = readlinkat(ss->fd, volume_link(&a, id, i), target, sizeof(target) - 1);
+		if (n < 0)
+			return;
+		target[n] = '\0';
+		if (images_hold(im, target, &record, &e) < 0)
+			log_warn("container's image volume is gone container=%s image=%s", id, target);
+		else if (!add_volume(ss, id, target))
+			images_unhold(im, target);
+	}
+}
+
 /* What an earlier knarrd made holds its image on. */
 static void adopt(struct images *im, const char *id)
 {
@@ -161,6 +217,7 @@ static void adopt(struct images *im, const char *id)
 		log_warn("container's image is gone container=%s image=%s", id, target);
 	else if (!add(ss, id, target))
 		images_unhold(im, target);
+	adopt_volumes(im, id);
 }
 
 int snapshots_open(struct images *im, struct err *e)
@@ -181,6 +238,7 @@ int snapshots_open(struct images *im, struct err *e)
 		fd_close(&copy);
 		return err_sys(e, errno, "read the containers' folder");
 	}
+	stack_clear(im);
 	im->snapshots = mem_new0(struct snapshots);
 	im->snapshots->fd = fd_take(&fd);
 	lock_init(&im->snapshots->lock);
@@ -199,8 +257,7 @@ void snapshots_close(struct images *im)
 
 	sweep_end(ss);
 	for (size_t i = 0; (s = map_next(&ss->by_id, &i));) {
-		images_unhold(im, s->image);
-		snapshot_free(s);
+		snapshot_free(im, s);
 	}
 	map_free(&ss->by_id);
 	fd_close(&ss->fd);
@@ -274,6 +331,29 @@ int snapshot_create(struct images *im, const char *container_id, const char *ima
 	return 0;
 }
 
+int snapshot_hold(struct images *im, const char *container_id, const char *image_id, struct err *e)
+{
+	const struct image_record *record;
+	auto_arena a = { 0 };
+	unsigned i = 0;
+
+	if (images_hold(im, image_id, &record, e) < 0)
+		return err_in(e, "image volume of container %s", container_id);
+	while (i < VOLUMES_MAX && symlinkat(image_id, im->snapshots->fd, volume_link(&a, container_id, i)) < 0) {
+		if (errno != EEXIST) {
+			(void)err_sys(e, errno, "note an image volume of container %s", container_id);
+			images_unhold(im, image_id);
+			return -1;
+		}
+		i++;
+	}
+	if (i < VOLUMES_MAX && add_volume(im->snapshots, container_id, image_id))
+		return 0;
+	images_unhold(im, image_id);
+	return err_set(e, i == VOLUMES_MAX ? ERR_EXHAUSTED : ERR_NOT_FOUND, "container %s can have no image volume more",
+		       container_id);
+}
+
 int snapshot_remove(struct images *im, const char *container_id, struct err *e)
 {
 	auto_arena a = { 0 };
@@ -287,58 +367,12 @@ int snapshot_remove(struct images *im, const char *container_id, struct err *e)
 	else if (errno != ENOENT && fs_remove_tree(im->snapshots->fd, container_id, e) < 0)
 		return err_in(e, "snapshot of container %s", container_id);
 	s = take_out(im->snapshots, container_id);
-	if (s) {
-		images_unhold(im, s->image);
-		snapshot_free(s);
-	}
+	if (s)
+		snapshot_free(im, s);
 	return 0;
 }
 
 /* --- mounting -------------------------------------------------------------------------------------- */
-
-struct stack {
-	int lower[OVERLAY_LOWER_MAX];
-	size_t n;
-	int upper, work;
-};
-
-static void stack_close(struct stack *s)
-{
-	for (size_t i = 0; i < s->n; i++)
-		fd_close(&s->lower[i]);
-	fd_close(&s->upper);
-	fd_close(&s->work);
-}
-
-static bool comes_again(char *const *layers, size_t i)
-{
-	return strv_has(layers + i + 1, layers[i]);
-}
-
-/* Topmost first, the base last. A layer that comes again further up shows nothing here; what lies below an opaque
- * root is hidden. */
-static int open_layers(struct images *im, char *const *layers, struct stack *s, struct err *e)
-{
-	for (size_t i = strv_len(layers); i-- > 0;) {
-		struct shelf_item item = { 0 };
-
-		if (comes_again(layers, i))
-			continue;
-		if (s->n == OVERLAY_LOWER_MAX)
-			return err_set(e, ERR_EXHAUSTED, "the image has more than %d layers", OVERLAY_LOWER_MAX);
-		if (layer_open(im->layers, layers[i], &s->lower[s->n], e) < 0)
-			return -1;
-		s->n++;
-		if (layer_get(im->layers, layers[i], &item) && item.flags & LAYER_OPAQUE_ROOT)
-			break;
-	}
-	if (s->n == OVERLAY_LOWER_MAX)
-		return 0; /* the base only saves work */
-	if (layer_open_base(im->layers, &s->lower[s->n], e) < 0)
-		return -1;
-	s->n++;
-	return 0;
-}
 
 static int open_writable(struct images *im, const char *id, struct stack *s, struct err *e)
 {
@@ -354,21 +388,29 @@ static int open_writable(struct images *im, const char *id, struct stack *s, str
 	return s->work < 0 ? -1 : 0;
 }
 
-static int mount_stack(struct images *im, const char *id, const struct image_record *r, int *mount_fd, struct err *e)
+/* The writable folder is the container's root's: who that is, the mapped layers tell. */
+static int give_to_root(const struct stack *s, struct err *e)
 {
-	AUTO(stack_close) struct stack s = { .upper = -1, .work = -1 };
-	struct overlay_spec spec;
+	struct stat st;
 
-	if (open_layers(im, r->layers, &s, e) < 0 || open_writable(im, id, &s, e) < 0)
-		return -1;
-	spec = (struct overlay_spec){
-		.lower = s.lower, .nlower = s.n, .upper = s.upper, .work = s.work,
-		.flags = im->settings.volatile_roots ? OVERLAY_VOLATILE : 0,
-	};
-	return overlay_mount(&spec, mount_fd, e);
+	if (s->userns_fd < 0)
+		return 0;
+	if (fstat(s->lower[s->root], &st) < 0 || fchown(s->upper, st.st_uid, st.st_gid) < 0)
+		return err_sys(e, errno, "give the root folder to the container's root");
+	return 0;
 }
 
-int snapshot_mount(struct images *im, const char *container_id, int *mount_fd, struct err *e)
+static int mount_stack(struct images *im, const char *id, const struct image_record *r, int userns_fd, int *mount_fd,
+		       struct err *e)
+{
+	auto_stack s = STACK_INIT(userns_fd, im->settings.volatile_roots ? OVERLAY_VOLATILE : 0);
+
+	if (stack_open(im, r, &s, e) < 0 || open_writable(im, id, &s, e) < 0 || give_to_root(&s, e) < 0)
+		return -1;
+	return stack_mount(im, &s, mount_fd, e);
+}
+
+int snapshot_mount(struct images *im, const char *container_id, int userns_fd, int *mount_fd, struct err *e)
 {
 	const struct image_record *record;
 	auto_arena a = { 0 };
@@ -379,7 +421,7 @@ int snapshot_mount(struct images *im, const char *container_id, int *mount_fd, s
 		return err_set(e, ERR_NOT_FOUND, "container %s has no snapshot", container_id);
 	if (images_hold(im, image, &record, e) < 0)
 		return -1;
-	rc = mount_stack(im, container_id, record, mount_fd, e);
+	rc = mount_stack(im, container_id, record, userns_fd, mount_fd, e);
 	images_unhold(im, image);
 	return rc < 0 ? err_in(e, "root of container %s", container_id) : 0;
 }

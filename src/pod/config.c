@@ -119,6 +119,7 @@ static const struct json_field mount_fields[] = {
 	OBJ(config_mount, gid_maps, JSON_OBJV, id_map_fields, config_id_map),
 	F(config_mount, image, JSON_STR),
 	F(config_mount, image_id, JSON_STR),
+	F(config_mount, image_ref, JSON_STR),
 	F(config_mount, image_sub_path, JSON_STR),
 	F(config_mount, options, JSON_STRV),
 	END,

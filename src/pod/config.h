@@ -32,6 +32,12 @@ struct config_namespaces {
 	struct config_userns *userns; /* NULL: the host's */
 };
 
+/* The user namespace that is wished; NULL: the host's. */
+static inline const struct config_userns *config_userns(const struct config_namespaces *ns)
+{
+	return ns->userns && ns->userns->mode == CONFIG_NS_POD ? ns->userns : NULL;
+}
+
 struct config_profile {               /* seccomp, AppArmor */
 	enum config_profile_type type;
 	char *localhost;              /* a path (seccomp) or a profile's name (AppArmor) */
@@ -100,6 +106,7 @@ struct config_mount {
 	struct json_vec uid_maps, gid_maps; /* struct config_id_map */
 	char *image;                  /* an image volume: the image's reference or ID */
 	char *image_id;               /* and the ID it was resolved to, set by container_create */
+	char *image_ref;              /* what the caller knows it by since its pull; NULL: `image` says it */
 	char *image_sub_path;
 	char **options;               /* "noexec", "nodev", "nosuid" */
 };

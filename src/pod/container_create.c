@@ -32,6 +32,24 @@ static const char *log_path_of(struct arena *a, const struct pod *p, const struc
 	return path_join(a, folder, c->log_path);
 }
 
+/* kubelet says what it has pulled (image_ref); others a name. */
+static int resolve_volumes(struct pods *ps, struct arena *a, struct container_config *c, struct err *e)
+{
+	struct config_mount *m = c->mounts.p;
+
+	for (size_t i = 0; i < c->mounts.count; i++) {
+		auto_arena scratch = { 0 };
+		struct image image;
+
+		if (str_is_empty(m[i].image))
+			continue;
+		if (image_find(ps->images, &scratch, str_is_empty(m[i].image_ref) ? m[i].image : m[i].image_ref, &image, e) < 0)
+			return err_in(e, "mount %s", m[i].container_path);
+		m[i].image_id = arena_strdup(a, image.id);
+	}
+	return 0;
+}
+
 static int container_wished(struct pod *p, const struct container_config *config, const char *image_id,
 			    struct container **out, struct err *e)
 {
@@ -42,6 +60,8 @@ static int container_wished(struct pod *p, const struct container_config *config
 	id_new(k->id);
 	k->config = arena_new0(a, struct container_config);
 	json_copy(a, container_config_fields, config, k->config);
+	if (resolve_volumes(p->all, a, k->config, e) < 0)
+		return -1;
 	k->key = container_key(a, p->id, k->config);
 	k->image_id = arena_strdup(a, image_id);
 	k->log_path = log_path_of(a, p, k->config);

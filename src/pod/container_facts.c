@@ -89,6 +89,19 @@ static int read_capabilities(struct arena *a, char ***out, struct err *e)
 	return 0;
 }
 
+/* overlayfs takes idmapped layers since 5.19. */
+static bool has_userns(struct arena *a, const struct container_facts *f)
+{
+	struct err ignored;
+	struct str text;
+	uint64_t most;
+
+	if (f->kernel_major < 5 || (f->kernel_major == 5 && f->kernel_minor < 19) || !exists("/proc/self/ns/user"))
+		return false;
+	return fs_read_file(a, AT_FDCWD, "/proc/sys/user/max_user_namespaces", SMALL_FILE_MAX, &text, &ignored) == 0 &&
+	       str_to_u64(str_trim(text), &most, &ignored) == 0 && most > 0;
+}
+
 int container_facts_read(struct arena *a, struct container_facts *out, struct err *e)
 {
 	struct container_facts f = { 0 };
@@ -101,6 +114,7 @@ int container_facts_read(struct arena *a, struct container_facts *out, struct er
 	if (sscanf(host.release, "%5u.%5u", &f.kernel_major, &f.kernel_minor) != 2)
 		return err_set(e, ERR_SYSTEM, "the kernel's release \"%s\" has no version", host.release);
 	f.hostname = arena_strdup(a, host.nodename);
+	f.userns_supported = has_userns(a, &f);
 	f.seccomp_supported = exists("/proc/sys/kernel/seccomp/actions_avail");
 	f.apparmor_supported = file_begins(a, "/sys/module/apparmor/parameters/enabled", "Y");
 	f.selinux_supported = exists("/sys/fs/selinux/status");

@@ -24,6 +24,20 @@ static const struct oci_mount basic_mounts[] = {
 	  .options = OPTIONS("nosuid", "noexec", "nodev", "relatime", "ro") },
 };
 
+/* Whoever owns the network namespace may mount a sysfs: in the node's network no user namespace's root. It is the host's
+ * then, without what is mounted below it. */
+static const struct oci_mount host_sysfs = {
+	.destination = (char *)"/sys", .type = (char *)"bind", .source = (char *)"/sys",
+	.options = OPTIONS("bind", "rprivate", "nosuid", "noexec", "nodev", "ro"),
+};
+
+static const struct oci_mount *basic_mount(const struct container_spec_input *in, const struct oci_mount *m)
+{
+	bool host_network = in->pod->namespaces.network == CONFIG_NS_NODE;
+
+	return host_network && config_userns(&in->pod->namespaces) && streq(m->destination, "/sys") ? &host_sysfs : m;
+}
+
 /* Privileged containers may write to sysfs and their cgroups. */
 static char **writable(struct arena *a, char *const *options)
 {
@@ -63,7 +77,7 @@ static int compare_wishes(const void *x, const void *y)
 	return a->order < b->order ? -1 : 1;
 }
 
-static struct json_vec idmaps(struct arena *a, struct json_vec maps)
+struct json_vec spec_idmaps(struct arena *a, struct json_vec maps)
 {
 	const struct config_id_map *in = maps.p;
 	struct oci_idmap *out = arena_newn0(a, struct oci_idmap, maps.count + 1);
@@ -112,6 +126,9 @@ static int mount_wish_options(struct arena *a, const struct config_mount *m, cha
 			       m->container_path);
 	options = strv_append(a, options, "rbind");
 	options = strv_append(a, options, propagations[m->propagation]);
+	/* A device that an image brings is none of the container's. */
+	if (image)
+		options = strv_append(a, options, "nodev");
 	options = strv_append(a, options, m->recursive_readonly || image ? "rro" : m->readonly ? "ro" : "rw");
 	if (add_mount_options(a, m, &options, e) < 0)
 		return -1;
@@ -141,8 +158,10 @@ static int wished_mount(struct arena *a, const struct container_spec_input *in, 
 	*out = (struct wish){ .number = i };
 	out->mount = (struct oci_mount){
 		.destination = inside(a, m->container_path), .type = (char *)"bind", .source = (char *)source,
-		.uid_mappings = idmaps(a, m->uid_maps), .gid_mappings = idmaps(a, m->gid_maps),
+		.uid_mappings = spec_idmaps(a, m->uid_maps), .gid_mappings = spec_idmaps(a, m->gid_maps),
 	};
+	if (m->image) /* mounted with the pod's maps, whatever the mount's */
+		out->mount.uid_mappings = out->mount.gid_mappings = (struct json_vec){ 0 };
 	if (streq(out->mount.destination, "/"))
 		return err_set(e, ERR_INVALID, "mounts[%zu].container_path is the root itself", i);
 	return mount_wish_options(a, m, &out->mount.options, e);
@@ -229,9 +248,9 @@ int spec_mounts(struct arena *a, const struct container_spec_input *in, struct o
 	for (size_t i = 0; i < ARRAY_SIZE(basic_mounts); i++) {
 		if (is_replaced(basic_mounts[i].destination, wishes, n))
 			continue;
-		mounts[count] = basic_mounts[i];
+		mounts[count] = *basic_mount(in, &basic_mounts[i]);
 		if (config_is_privileged(in))
-			mounts[count].options = writable(a, basic_mounts[i].options);
+			mounts[count].options = writable(a, mounts[count].options);
 		count++;
 	}
 	for (size_t i = 0; i < n; i++) {

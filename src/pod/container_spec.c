@@ -121,7 +121,7 @@ struct namespaces {
 	struct oci_namespace *p;
 	size_t n;
 };
-enum { NAMESPACES_MAX = 8 };
+enum { NAMESPACES_MAX = 9 };
 
 static void namespace_new(struct namespaces *set, const char *type)
 {
@@ -135,12 +135,28 @@ static void namespace_of(struct arena *a, struct namespaces *set, const char *ty
 			.type = (char *)type, .path = arena_printf(a, "/proc/%d/ns/%s", (int)pid, file) };
 }
 
+/* The pod's, with its maps. */
+static bool userns_of(struct arena *a, const struct container_spec_input *in, struct oci_linux *l)
+{
+	const struct config_userns *u = config_userns(&in->pod->namespaces);
+
+	if (!u)
+		return false;
+	l->uid_mappings = spec_idmaps(a, u->uids);
+	l->gid_mappings = spec_idmaps(a, u->gids);
+	return true;
+}
+
 static int namespaces(struct arena *a, const struct container_spec_input *in, struct oci_linux *l, struct err *e)
 {
 	struct namespaces set = { .p = arena_newn0(a, struct oci_namespace, NAMESPACES_MAX) };
 	enum config_namespace pid = in->config->namespaces.pid;
 
 	namespace_new(&set, "mount");
+	if (userns_of(a, in, l))
+		set.p[set.n++] = (struct oci_namespace){
+			.type = (char *)"user",
+			.path = arena_printf(a, "/proc/%d/fd/%d", (int)in->monitor_pid, in->userns_fd_number) };
 	/* Of a pod in the host's network they are the host's, by way of knarr-pod's own. */
 	namespace_of(a, &set, "network", in->monitor_pid, "net");
 	namespace_of(a, &set, "ipc", in->monitor_pid, "ipc");
@@ -249,15 +265,24 @@ static int stop_signal(const struct container_spec_input *in)
 	return found ? found : SIGTERM;
 }
 
+static bool same_maps(const struct json_vec *a, const struct json_vec *b)
+{
+	return a->count == b->count && memcmp(a->p, b->p, a->count * sizeof(struct config_id_map)) == 0;
+}
+
 static int check(const struct container_spec_input *in, struct err *e)
 {
-	const struct config_userns *userns = in->config->namespaces.userns;
+	const struct config_userns *pods = config_userns(&in->pod->namespaces),
+				   *own = config_userns(&in->config->namespaces);
 
 	if (in->config->privileged && !in->pod->privileged)
 		return err_set(e, ERR_INVALID, "privileged: the container's pod is not privileged");
-	if (userns && userns->mode == CONFIG_NS_POD)
-		return err_set(e, ERR_UNIMPLEMENTED,
-			       "namespace_options.userns_options: user namespaces come with a later release");
+	/* One that says nothing is in the pod's. */
+	if (in->config->namespaces.userns && (!own != !pods || (own && !(same_maps(&own->uids, &pods->uids) &&
+									 same_maps(&own->gids, &pods->gids)))))
+		return err_set(e, ERR_INVALID, "namespace_options.userns_options: the container's are not its pod's");
+	if (pods && (in->config->namespaces.pid == CONFIG_NS_NODE || in->config->namespaces.ipc == CONFIG_NS_NODE))
+		return err_set(e, ERR_INVALID, "namespace_options: a user namespace with the node's PID or IPC namespace");
 	return 0;
 }
 

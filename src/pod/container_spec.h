@@ -22,6 +22,7 @@
 struct container_facts {
 	bool cgroup_v2;
 	bool swap_supported, hugetlb_supported; /* can be limited by cgroup */
+	bool userns_supported;       /* with idmapped layers and mounts */
 	bool seccomp_supported, apparmor_supported, selinux_supported;
 	const char *apparmor_default; /* the loaded profile that RuntimeDefault means; NULL: none */
 	char **capabilities;         /* all that this kernel knows, "CAP_…" */
@@ -48,6 +49,7 @@ struct container_spec_input {
 
 	const char *cgroup_path;     /* the container's own, for linux.cgroupsPath: "/kubepods/…/ID" */
 	pid_t monitor_pid;           /* the pod's net, ipc and uts namespaces: /proc/PID/ns/… */
+	int userns_fd_number;        /* where that process holds the pod's user namespace, if it has one */
 	pid_t init_pid;              /* the pod's pid namespace, if it shares one; else 0 */
 	pid_t target_pid;            /* pid == CONFIG_NS_TARGET: the target container's first process */
 

@@ -22,6 +22,7 @@ int spec_capabilities(struct arena *a, const struct container_spec_input *in, st
 /* Mounts, propagation of the root (container_mounts.c). */
 int spec_mounts(struct arena *a, const struct container_spec_input *in, struct oci_config *c, size_t **mount_at,
 		struct err *e);
+struct json_vec spec_idmaps(struct arena *a, struct json_vec maps); /* struct config_id_map become struct oci_idmap */
 /* Devices and their rules, cgroup limits (container_resources.c). */
 int spec_devices_and_limits(struct arena *a, const struct container_spec_input *in, struct oci_linux *l,
 			    struct err *e);

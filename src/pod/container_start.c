@@ -2,6 +2,7 @@
 #include "pod/model.h"
 
 #include "base/log.h"
+#include "image/image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,8 +31,12 @@ static void files_close(struct start_files *f)
 #define auto_files AUTO(files_close) struct start_files
 
 /* A clone keeps the source's peer group, so that Bidirectional and HostToContainer work. */
-static int open_source(const struct container_bind *b, struct err *e)
+static int open_source(const struct container *k, const struct container_bind *b, int userns_fd, struct err *e)
 {
+	int image;
+
+	if (b->image)
+		return image_mount(k->all->images, b->image, b->sub_path, userns_fd, &image, e) < 0 ? -1 : image;
 	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (b->recursive ? AT_RECURSIVE : 0);
 	int fd = (int)syscall(SYS_open_tree, AT_FDCWD, b->source, flags);
 
@@ -40,13 +45,16 @@ static int open_source(const struct container_bind *b, struct err *e)
 
 static int open_sources(const struct container *k, struct start_files *f, struct err *e)
 {
+	auto_fd int userns = -1;
 	const struct container_bind *binds = k->binds.p;
 
 	if (k->binds.count > MONITOR_MOUNT_FDS_MAX)
 		return err_set(e, ERR_EXHAUSTED, "container %s has %zu mounts of the host, at most %d can be made",
 			       k->id, k->binds.count, MONITOR_MOUNT_FDS_MAX);
+	if (pod_userns_open(k->pod, &userns, e) < 0)
+		return -1;
 	for (size_t i = 0; i < k->binds.count; i++) {
-		int fd = open_source(&binds[i], e);
+		int fd = open_source(k, &binds[i], userns, e);
 
 		if (fd < 0)
 			return -1;

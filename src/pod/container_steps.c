@@ -18,9 +18,13 @@ const char *container_path(struct arena *a, const struct container *k, const cha
 
 int container_open_root(struct container *k, struct err *e)
 {
+	auto_fd int userns = -1;
+
 	if (k->root_fd >= 0)
 		return 0;
-	return snapshot_mount(k->all->images, k->id, &k->root_fd, e);
+	if (pod_userns_open(k->pod, &userns, e) < 0)
+		return -1;
+	return snapshot_mount(k->all->images, k->id, userns, &k->root_fd, e);
 }
 
 /* --- config.json ------------------------------------------------------------------------------------------ */
@@ -47,8 +51,7 @@ static int check_mounts(const struct container_config *c, struct err *e)
 
 	for (size_t i = 0; i < c->mounts.count; i++) {
 		if (!str_is_empty(m[i].image))
-			return err_set(e, ERR_UNIMPLEMENTED, "image volumes (mount %s) come with a later version",
-				       m[i].container_path);
+			continue;
 		if (str_is_empty(m[i].host_path))
 			return err_set(e, ERR_INVALID, "mount %s has no host path",
 				       m[i].container_path ? m[i].container_path : "");
@@ -85,6 +88,18 @@ static const char *shared_file(struct arena *a, const struct pod *p, const char 
 	return pod_run_path(a, p, name);
 }
 
+/* Where nothing is: start mounts them, as it opens all binds. */
+static const char *const *image_sources(const struct container *k, struct arena *a)
+{
+	const struct config_mount *m = k->config->mounts.p;
+	const char **sources = arena_newn0(a, const char *, k->config->mounts.count + 1);
+
+	for (size_t i = 0; i < k->config->mounts.count; i++)
+		if (m[i].image_id)
+			sources[i] = arena_printf(a, "%s/%s", container_path(a, k, "image-volumes"), m[i].image_id);
+	return sources;
+}
+
 static int spec_input(struct container *k, struct arena *a, struct container_spec_input *in, struct err *e)
 {
 	struct pod *p = k->pod;
@@ -94,13 +109,14 @@ static int spec_input(struct container *k, struct arena *a, struct container_spe
 	*in = (struct container_spec_input){
 		.facts = &k->all->facts, .container_id = k->id, .pod_id = p->id, .pod = p->config,
 		.config = k->config, .image = image, .cgroup_path = unit_cgroups_path(a, k),
-		.monitor_pid = p->monitor.pid, .init_pid = p->init_pid,
+		.monitor_pid = p->monitor.pid, .userns_fd_number = MONITOR_USERNS_FD, .init_pid = p->init_pid,
 		.shm_path = !pod_ipc ? NULL : pod_shares_shm(p) ? shared_file(a, p, "shm") : NULL,
 		.resolv_conf_path = shared_file(a, p, "resolv.conf"),
 		.hostname_path = shared_file(a, p, "hostname"), .hosts_path = shared_file(a, p, "hosts"),
 	};
 	if (k->config->namespaces.ipc == CONFIG_NS_NODE)
 		in->shm_path = "/dev/shm";
+	in->mount_sources = image_sources(k, a);
 	if (target_pid(k, &in->target_pid, e) < 0 ||
 	    image_config_of(k->all->images, a, k->image_id, image, e) < 0 || container_open_root(k, e) < 0 ||
 	    container_facts_users(a, k->root_fd, in, e) < 0 || container_facts_devices(a, in, e) < 0)
@@ -109,8 +125,10 @@ static int spec_input(struct container *k, struct arena *a, struct container_spe
 }
 
 /* Every bind mount of the host's is opened by start, since knarr-pod sees another mount table. */
-static struct json_vec binds_of(struct arena *a, const struct oci_config *c)
+static struct json_vec binds_of(struct arena *a, const struct container *k, const struct oci_config *c,
+				const size_t *mount_at)
 {
+	const struct config_mount *wishes = k->config->mounts.p;
 	const struct oci_mount *m = c->mounts.p;
 	struct container_bind *binds = arena_newn0(a, struct container_bind, c->mounts.count + 1);
 	size_t n = 0;
@@ -121,8 +139,15 @@ static struct json_vec binds_of(struct arena *a, const struct oci_config *c)
 			    (m[i].options && strv_has(m[i].options, "bind"));
 
 		if (bind && m[i].source && m[i].source[0] == '/')
-			binds[n++] = (struct container_bind){ (uint32_t)i, m[i].source, recursive };
+			binds[n++] = (struct container_bind){ .mount = (uint32_t)i, .source = m[i].source,
+							      .recursive = recursive };
 	}
+	for (size_t i = 0; i < k->config->mounts.count; i++)
+		for (size_t j = 0; j < n && wishes[i].image_id; j++)
+			if (binds[j].mount == mount_at[i])
+				binds[j] = (struct container_bind){ .mount = binds[j].mount, .source = binds[j].source,
+								    .image = wishes[i].image_id,
+								    .sub_path = wishes[i].image_sub_path };
 	return (struct json_vec){ binds, n };
 }
 
@@ -151,7 +176,7 @@ int container_write_config(struct container *k, struct err *e)
 	dir = fd_open(AT_FDCWD, container_path(&a, k, ""), O_PATH | O_DIRECTORY, e);
 	if (dir < 0 || fs_replace(dir, "config.json", b.p, b.len, 0600, 0, e) < 0)
 		return -1;
-	binds = binds_of(&a, result.config);
+	binds = binds_of(&a, k, result.config, result.mount_at);
 	LOCKED(&k->all->lock);
 	container_copy_binds(k, &binds);
 	take_user(k, &result.config->process->user);
@@ -171,11 +196,31 @@ static int record_undo(void *ctx, struct err *e)
 	return container_record_delete(ctx, e);
 }
 
+/* What is not there is better said now than by a start that fails. */
+static int hold_volumes(const struct container *k, struct err *e)
+{
+	const struct config_mount *m = k->config->mounts.p;
+
+	for (size_t i = 0; i < k->config->mounts.count; i++) {
+		auto_fd int probe = -1;
+
+		if (!m[i].image_id)
+			continue;
+		if (snapshot_hold(k->all->images, k->id, m[i].image_id, e) < 0 ||
+		    (!str_is_empty(m[i].image_sub_path) &&
+		     image_mount(k->all->images, m[i].image_id, m[i].image_sub_path, -1, &probe, e) < 0))
+			return err_in(e, "mount %s", m[i].container_path);
+	}
+	return 0;
+}
+
 static int snapshot_act(void *ctx, struct err *e)
 {
 	struct container *k = ctx;
 
-	return snapshot_create(k->all->images, k->id, k->image_id, e);
+	if (snapshot_create(k->all->images, k->id, k->image_id, e) < 0)
+		return -1;
+	return hold_volumes(k, e);
 }
 
 static int snapshot_undo(void *ctx, struct err *e)

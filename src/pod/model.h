@@ -90,7 +90,8 @@ struct pod {
 /* A bind mount of config.json. knarr-pod lives in another mount namespace: start opens the source. */
 struct container_bind {
 	uint32_t mount;          /* its place in config.json's mounts */
-	char *source;
+	char *source;            /* a path of the host's */
+	char *image, *sub_path;  /* or, where `image` is an ID, what that image holds */
 	bool recursive;
 };
 
@@ -130,6 +131,15 @@ struct event_slot {
 	struct pod_event event;
 	char container_id[ID_HEX_LEN + 1], pod_id[ID_HEX_LEN + 1];
 };
+
+/* --- userns.c ----------------------------------------------------------------------------------------- */
+
+/* The maps of the pod's user namespace, in the arena; false: it has none of its own. */
+bool pod_idmaps(struct arena *a, const struct pod *p, struct idmaps *out);
+/* Gives a file that is the pod's alone to the root of its user namespace, where it has one. */
+int pod_give_to_root(const struct pod *p, int fd, struct err *e);
+/* The pod's user namespace, the caller's fd; -1 where it has none. ERR_UNAVAILABLE: its knarr-pod has ended. */
+int pod_userns_open(const struct pod *p, int *out, struct err *e);
 
 /* A process of ours that keeps a scope of systemd's (unit.c). */
 struct unit_holder {

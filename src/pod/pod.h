@@ -297,6 +297,8 @@ int pod_event_wait(struct pods *ps, struct call *c, enum pod_owner owner, uint64
 int pods_runtime_ready(struct pods *ps, struct err *e);
 /* "" and the names of all handlers; an unknown one is refused by pod_run(). */
 char *const *pods_handlers(struct pods *ps);
+/* Whether pods may have user namespaces here. */
+bool pods_have_userns(struct pods *ps);
 /* Whether a container of either owner uses the image: RemoveImage refuses it then. */
 bool pods_use_image(struct pods *ps, const char *image_id);
 

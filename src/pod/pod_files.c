@@ -32,7 +32,7 @@ static int write_file(struct pod *p, const char *name, struct str text, struct e
 
 	if (fd < 0)
 		return -1;
-	return fd_write_all(fd, text.p, text.len, e);
+	return fd_write_all(fd, text.p, text.len, e) < 0 ? -1 : pod_give_to_root(p, fd, e);
 }
 
 /* A file of the host's, as it is now; where there is none, there is none in the pod. */
@@ -142,7 +142,7 @@ int pod_shm_make(struct pod *p, struct err *e)
 	if (mkdirat(p->run_dirfd, "shm", 0700) < 0 && errno != EEXIST)
 		return err_sys(e, errno, "mkdir shm of pod %s", p->id);
 	mount = shm_mount(p->all->settings.shm_bytes, e);
-	if (mount < 0)
+	if (mount < 0 || pod_give_to_root(p, mount, e) < 0)
 		return -1;
 	if (sys_move_mount(mount, "", p->run_dirfd, "shm", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys(e, errno, "mount /dev/shm of pod %s (move_mount)", p->id);

@@ -6,14 +6,29 @@
 
 /* --- what is wished -------------------------------------------------------------------------------------- */
 
+/* What of the node's an own user namespace would have no right to: /proc and /dev/mqueue are mounted anew. */
+static int check_userns(const struct pods *ps, const struct pod_config *c, struct err *e)
+{
+	if (!config_userns(&c->namespaces))
+		return 0;
+	if (!ps->facts.userns_supported)
+		return err_set(e, ERR_STATE, "namespace_options.userns_options: this kernel has no user namespaces with "
+			       "idmapped mounts (it must be Linux 5.19 or newer, user.max_user_namespaces above 0)");
+	if (c->namespaces.pid == CONFIG_NS_NODE)
+		return err_set(e, ERR_INVALID, "namespace_options: a user namespace and the node's PID namespace");
+	if (c->namespaces.ipc == CONFIG_NS_NODE)
+		return err_set(e, ERR_INVALID, "namespace_options: a user namespace and the node's IPC namespace");
+	return 0;
+}
+
 static int check_config(struct pods *ps, const struct pod_config *c, struct err *e)
 {
 	if (str_is_empty(c->name))
 		return err_set(e, ERR_INVALID, "the pod has no name (config.metadata.name)");
 	if (c->handler && !strv_has(pods_handlers(ps), c->handler))
 		return err_set(e, ERR_INVALID, "unknown runtime handler \"%s\"", c->handler);
-	if (c->namespaces.userns && c->namespaces.userns->mode == CONFIG_NS_POD)
-		return err_set(e, ERR_UNIMPLEMENTED, "user namespaces of pods come with a later version");
+	if (check_userns(ps, c, e) < 0)
+		return -1;
 	if (c->namespaces.pid == CONFIG_NS_TARGET || c->namespaces.ipc == CONFIG_NS_TARGET ||
 	    c->namespaces.network == CONFIG_NS_TARGET)
 		return err_set(e, ERR_INVALID, "a pod's namespaces cannot be those of a target container");

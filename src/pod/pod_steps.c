@@ -163,6 +163,8 @@ static unsigned namespaces_of(const struct pod *p)
 		all |= MONITOR_NS_IPC;
 	if (ns->pid == CONFIG_NS_POD)
 		all |= MONITOR_NS_PID;
+	if (config_userns(ns))
+		all |= MONITOR_NS_USER;
 	return all;
 }
 
@@ -232,6 +234,7 @@ static int monitor_act(void *ctx, struct err *e)
 		.oom_score_adj = -999,
 	};
 
+	(void)pod_idmaps(&c->arena, p, &spec.idmaps); /* none: the host's user namespace */
 	spec.nsysctls = sysctls_of(&c->arena, p, false, &sysctls);
 	spec.sysctls = sysctls;
 	return monitor_begin(c, &p->all->program, &spec, &p->birth, e);

@@ -448,12 +448,27 @@ char *const *pods_handlers(UNUSED struct pods *ps)
 	return names;
 }
 
+bool pods_have_userns(struct pods *ps)
+{
+	return ps->facts.userns_supported;
+}
+
+static bool has_volume(const struct container *k, const char *image_id)
+{
+	const struct config_mount *m = k->config->mounts.p;
+
+	for (size_t i = 0; i < k->config->mounts.count; i++)
+		if (m[i].image_id && streq(m[i].image_id, image_id))
+			return true;
+	return false;
+}
+
 bool pods_use_image(struct pods *ps, const char *image_id)
 {
 	LOCKED(&ps->lock);
 
 	list_for_each(k, &ps->container_list, struct container, in_containers)
-		if (streq_null(k->image_id, image_id))
+		if (streq_null(k->image_id, image_id) || has_volume(k, image_id))
 			return true;
 	return false;
 }

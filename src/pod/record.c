@@ -61,6 +61,8 @@ static const struct json_field pod_record_fields[] = {
 static const struct json_field bind_fields[] = {
 	F(container_bind, mount, JSON_U32),
 	F(container_bind, source, JSON_STR),
+	F(container_bind, image, JSON_STR),
+	F(container_bind, sub_path, JSON_STR),
 	F(container_bind, recursive, JSON_BOOL),
 	END,
 };
@@ -321,8 +323,10 @@ void container_copy_binds(struct container *k, const struct json_vec *binds)
 	struct container_bind *to = arena_newn0(&k->arena, struct container_bind, binds->count + 1);
 
 	for (size_t i = 0; i < binds->count; i++)
-		to[i] = (struct container_bind){ from[i].mount, arena_strdup(&k->arena, from[i].source),
-						 from[i].recursive };
+		to[i] = (struct container_bind){
+			.mount = from[i].mount, .source = arena_strdup(&k->arena, from[i].source),
+			.image = arena_strdup(&k->arena, from[i].image),
+			.sub_path = arena_strdup(&k->arena, from[i].sub_path), .recursive = from[i].recursive };
 	k->binds = (struct json_vec){ to, binds->count };
 }
 

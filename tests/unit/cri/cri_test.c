@@ -148,7 +148,7 @@ TEST(bad_pods_are_refused_by_field)
 	assert_refuses(q, RUNTIME "RunPodSandbox", in, ERR_INVALID, "namespace_options.pid: unknown mode 7");
 	ns->pid = RUNTIME__V1__NAMESPACE_MODE__POD;
 	ns->userns_options = CRI_NEW(a, user_namespace);
-	assert_refuses(q, RUNTIME "RunPodSandbox", in, ERR_UNIMPLEMENTED, "userns_options");
+	assert_refuses(q, RUNTIME "RunPodSandbox", in, ERR_INVALID, "userns_options.uids: 0 mappings");
 	ns->userns_options = NULL;
 	in->config->linux->security_context->seccomp = profile;
 	profile->profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost;
@@ -494,7 +494,7 @@ TEST(status_tells_why_it_is_not_ready)
 	assert_true(out->status->conditions[1]->status);
 	assert_int_equal(out->n_runtime_handlers, 2);
 	assert_string_equal(out->runtime_handlers[0]->name, "");
-	assert_false(out->runtime_handlers[0]->features->user_namespaces);
+	assert_true(out->runtime_handlers[0]->features->user_namespaces);
 	assert_true(out->features->supplemental_groups_policy);
 	fake.not_ready = true;
 	assert_answers(q, RUNTIME "Status", in);

@@ -322,6 +322,11 @@ char *const *pods_handlers(struct pods *ps)
 	return handlers;
 }
 
+bool pods_have_userns(UNUSED struct pods *ps)
+{
+	return true;
+}
+
 bool pods_use_image(struct pods *ps, const char *image_id)
 {
 	(void)ps;

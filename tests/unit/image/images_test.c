@@ -5,7 +5,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/fs.h"
-#include "image/images.h"
+#include "image/stack.h"
+#include "kernel/userns.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -193,7 +194,7 @@ TEST(an_image_without_layers_is_an_empty_root)
 	begin(&w);
 	char *id = image(&w, "empty", NULL);
 	assert_ok(snapshot_create(w.im, "c1", id, &e), e);
-	assert_ok(snapshot_mount(w.im, "c1", &mnt, &e), e);
+	assert_ok(snapshot_mount(w.im, "c1", -1, &mnt, &e), e);
 	assert_int_equal(fstat(mnt, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0755);
 	put_file(mnt, "new", "written");
@@ -207,7 +208,104 @@ TEST(an_image_without_layers_is_an_empty_root)
 	assert_ok(snapshot_remove(w.im, "c1", &e), e); /* again: harmless */
 	gone(&w, "containers/c1");
 	assert_err(snapshot_usage(w.im, "c1", &bytes, &inodes, &e), e, ERR_NOT_FOUND, "c1");
-	assert_err(snapshot_mount(w.im, "c1", &mnt, &e), e, ERR_NOT_FOUND, "c1");
+	assert_err(snapshot_mount(w.im, "c1", -1, &mnt, &e), e, ERR_NOT_FOUND, "c1");
+	end(&w);
+}
+
+/* A user namespace in which root is OUTSIDE of ours. */
+enum { OUTSIDE = 200000 };
+static int user_namespace(void)
+{
+	static const struct idmap map = { 0, OUTSIDE, 65536 };
+	auto_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct err e;
+	int fd;
+
+	assert_ok(userns_make(proc, &(struct idmaps){ &map, &map, 1, 1 }, NULL, 0, &fd, &e), e);
+	return fd;
+}
+
+static void fill_owned(int dir, UNUSED int n)
+{
+	put_file(dir, "a", "owned");
+	assert_int_equal(fchownat(dir, "a", 3, 4, 0), 0);
+}
+
+TEST(layers_are_seen_as_a_user_namespace_maps_them)
+{
+	struct world w;
+	struct err e;
+	struct stat st;
+	int mnt, userns = user_namespace();
+
+	begin(&w);
+	char *layers[] = { layer(&w, "a", fill_owned, 0, (struct unpack_result){ 0 }), NULL };
+	char *id = image(&w, "mapped", layers);
+	const struct image_record *record;
+	assert_ok(snapshot_create(w.im, "c1", id, &e), e);
+	assert_ok(snapshot_mount(w.im, "c1", userns, &mnt, &e), e);
+	assert_int_equal(fstatat(mnt, "a", &st, 0), 0);
+	assert_int_equal(st.st_uid, OUTSIDE + 3);
+	assert_int_equal(st.st_gid, OUTSIDE + 4);
+	assert_int_equal(fstatat(mnt, "", &st, AT_EMPTY_PATH), 0);
+	assert_int_equal(st.st_uid, OUTSIDE);
+	fd_close(&mnt);
+	/* Older kernels take layers of an attached mount only. */
+	auto_stack s = STACK_INIT(userns, STACK_ATTACH);
+	assert_ok(images_hold(w.im, id, &record, &e), e);
+	assert_ok(stack_open(w.im, record, &s, &e), e);
+	images_unhold(w.im, id);
+	assert_ok(stack_mount(w.im, &s, &mnt, &e), e);
+	assert_int_equal(fstatat(mnt, "a", &st, 0), 0);
+	assert_int_equal(st.st_uid, OUTSIDE + 3);
+	fd_close(&mnt);
+	stack_close(&s);
+	assert_int_equal(mkdirat(w.root, ".map-left", 0700), 0);
+	stack_clear(w.im);
+	assert_int_equal(faccessat(w.root, ".map-left", F_OK, 0), -1);
+	fd_close(&userns);
+	assert_ok(snapshot_remove(w.im, "c1", &e), e);
+	end(&w);
+}
+
+static void fill_volume(int dir, UNUSED int n)
+{
+	assert_int_equal(mkdirat(dir, "data", 0755), 0);
+	put_file(dir, "data/model", "weights");
+	assert_int_equal(symlinkat("/data", dir, "link"), 0);
+	assert_int_equal(symlinkat("/../../../etc", dir, "out"), 0);
+}
+
+TEST(an_image_is_a_volume_and_held_while_it_is)
+{
+	struct world w;
+	struct err e;
+	int mnt;
+
+	begin(&w);
+	char *layers[] = { layer(&w, "v", fill_volume, 0, (struct unpack_result){ 0 }), NULL };
+	char *id = image(&w, "volume", layers), *own = image(&w, "own", NULL);
+	assert_ok(image_mount(w.im, id, NULL, -1, &mnt, &e), e);
+	assert_string_equal(text(&w, mnt, "data/model"), "weights");
+	assert_int_equal(openat(mnt, "new", O_CREAT | O_WRONLY | O_CLOEXEC, 0600), -1);
+	assert_int_equal(errno, EROFS);
+	fd_close(&mnt);
+	assert_ok(image_mount(w.im, id, "link", -1, &mnt, &e), e);
+	assert_string_equal(text(&w, mnt, "model"), "weights");
+	fd_close(&mnt);
+	assert_err(image_mount(w.im, id, "none", -1, &mnt, &e), e, ERR_NOT_FOUND, "image_sub_path \"none\"");
+	assert_ok(image_mount(w.im, id, "out", -1, &mnt, &e), e); /* the image's own /etc: the base's */
+	assert_int_equal(faccessat(mnt, "passwd", F_OK, 0), -1);
+	fd_close(&mnt);
+	assert_err(image_mount(w.im, id, "data/model", -1, &mnt, &e), e, ERR_INVALID, "is no folder");
+	assert_ok(snapshot_create(w.im, "c1", own, &e), e);
+	assert_ok(snapshot_hold(w.im, "c1", id, &e), e);
+	assert_ok(snapshot_hold(w.im, "c1", id, &e), e);
+	stop(&w);
+	start(&w);
+	assert_err(image_remove(w.im, &w.call, id, &e), e, ERR_STATE, "");
+	assert_ok(snapshot_remove(w.im, "c1", &e), e);
+	assert_ok(image_remove(w.im, &w.call, id, &e), e);
 	end(&w);
 }
 
@@ -227,7 +325,7 @@ TEST(sixty_layers_lie_one_over_the_other)
 	assert_true(layer_ref(w.im->layers, layers[0]));
 	char *id = image(&w, "tall", layers);
 	assert_ok(snapshot_create(w.im, "c1", id, &e), e);
-	assert_ok(snapshot_mount(w.im, "c1", &mnt, &e), e);
+	assert_ok(snapshot_mount(w.im, "c1", -1, &mnt, &e), e);
 	assert_string_equal(text(&w, mnt, "who"), "l0");
 	for (int i = 0; i < 60; i++) {
 		(void)snprintf(name, sizeof(name), "l%d", i);
@@ -285,7 +383,7 @@ TEST(whiteouts_and_opaque_folders_hide_through_three_layers)
 			     layer(&w, "middle", fill_middle, 0, (struct unpack_result){ .has_root = true }));
 	layers = strv_append(&w.call.arena, layers, layer(&w, "upper", fill_upper, 0, (struct unpack_result){ 0 }));
 	assert_ok(snapshot_create(w.im, "c1", image(&w, "three", layers), &e), e);
-	assert_ok(snapshot_mount(w.im, "c1", &mnt, &e), e);
+	assert_ok(snapshot_mount(w.im, "c1", -1, &mnt, &e), e);
 	assert_null(text(&w, mnt, "opaque/old"));
 	assert_int_equal(faccessat(mnt, "opaque/sub", F_OK, 0), -1);
 	assert_string_equal(text(&w, mnt, "opaque/new"), "2");
@@ -313,7 +411,7 @@ TEST(an_opaque_root_hides_all_below)
 	layers = strv_append(&w.call.arena, layers,
 			     layer(&w, "anew", fill_upper, 0, (struct unpack_result){ .opaque = opaque }));
 	assert_ok(snapshot_create(w.im, "c1", image(&w, "anew", layers), &e), e);
-	assert_ok(snapshot_mount(w.im, "c1", &mnt, &e), e);
+	assert_ok(snapshot_mount(w.im, "c1", -1, &mnt, &e), e);
 	assert_null(text(&w, mnt, "gone"));
 	assert_string_equal(text(&w, mnt, "back"), "3");
 	fd_close(&mnt);

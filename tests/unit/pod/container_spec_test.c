@@ -426,7 +426,33 @@ TEST(mounts_may_be_recursively_read_only_idmapped_or_an_image)
 	assert_int_equal(m->uid_mappings.count, 1);
 	assert_int_equal(((struct oci_idmap *)m->uid_mappings.p)->host_id, 100000);
 	assert_string_equal(mount_at(f.out.config, "/b")->source, "/images/x");
-	assert_string_equal(joined(&f.a, mount_at(f.out.config, "/b")->options), "rbind rprivate rro");
+	assert_string_equal(joined(&f.a, mount_at(f.out.config, "/b")->options), "rbind rprivate nodev rro");
+}
+
+TEST(a_user_namespace_is_the_pods_with_its_maps)
+{
+	FIXTURE(f);
+	struct config_userns pods = { .uids = VEC(config_id_map, { 300000, 0, 65536 }), .gids = VEC(config_id_map, { 400000, 0, 65536 }) },
+			     others = { .uids = VEC(config_id_map, { 1, 0, 2 }), .gids = pods.gids }, node = { .mode = CONFIG_NS_NODE };
+
+	f.in.userns_fd_number = 200;
+	f.pod.namespaces.userns = &pods;
+	assert_string_equal(oci_namespace_find(build(&f), "user")->path, "/proc/42/fd/200");
+	assert_int_equal(((struct oci_idmap *)f.out.config->on_linux->uid_mappings.p)->host_id, 300000);
+	assert_int_equal(((struct oci_idmap *)f.out.config->on_linux->gid_mappings.p)->host_id, 400000);
+	assert_string_equal(mount_at(f.out.config, "/sys")->type, "sysfs");
+	f.config.namespaces.userns = &pods;
+	f.pod.namespaces.network = CONFIG_NS_NODE;
+	build(&f);
+	assert_string_equal(mount_at(f.out.config, "/sys")->source, "/sys");
+	assert_string_equal(joined(&f.a, mount_at(f.out.config, "/sys")->options), "bind rprivate nosuid noexec nodev ro");
+	f.config.namespaces.userns = &others;
+	assert_refused(f, ERR_INVALID, "are not its pod's");
+	f.config.namespaces.userns = &node;
+	assert_refused(f, ERR_INVALID, "are not its pod's");
+	f.config.namespaces.userns = NULL;
+	f.config.namespaces.pid = CONFIG_NS_NODE;
+	assert_refused(f, ERR_INVALID, "PID or IPC namespace");
 }
 
 TEST(namespaces_are_the_pods_or_new_or_the_hosts)
