@@ -83,6 +83,7 @@ struct world {
 	struct arena a;
 	struct streams *s;
 	struct err e;
+	const char *url; /* the last one given out */
 };
 
 static void world_begin(struct world *w, int64_t token_ns)
@@ -106,10 +107,9 @@ static const char *exec_url(struct world *w, const char *program)
 {
 	char *argv[] = { (char *)program, NULL };
 	const struct session_wish wish = { .container = "c", .argv = argv, .in = true, .out = true };
-	const char *url;
 
-	assert_ok(stream_exec_url(w->s, &w->a, &wish, &url, &w->e), w->e);
-	return url;
+	assert_ok(stream_exec_url(w->s, &w->a, &wish, &w->url, &w->e), w->e);
+	return w->url;
 }
 
 static int dial(const char *url)
