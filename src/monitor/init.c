@@ -108,7 +108,7 @@ static pid_t init_clone(const struct pod *p, int tell, struct err *e)
 
 	if (pid == 0)
 		init_main(p, tell);
-	return pid < 0 ? err_sys(e, errno, "clone") : (pid_t)pid;
+	return pid < 0 ? err_sys(e, errno, "clone3") : (pid_t)pid;
 }
 
 /* The last words are those of the init where there is one. */
@@ -126,7 +126,7 @@ NORETURN static void init_clone_in_userns(const struct pod *p, int tell, pid_t *
 			init_main(p, tell);
 		if (pid > 0)
 			_exit(0);
-		err_sys(&e, errno, "clone");
+		err_sys(&e, errno, "clone3");
 	}
 	_exit(write(tell, &e, sizeof(e)) != sizeof(e));
 }
@@ -148,7 +148,7 @@ static pid_t init_clone_owned(const struct pod *p, int tell, struct err *e)
 			;
 	made = *init;
 	(void)munmap(init, sizeof(*init)); /* ours since a moment */
-	return pid < 0 ? err_sys(e, errno, "clone") : made;
+	return pid < 0 ? err_sys(e, errno, "clone3") : made;
 }
 
 int init_start(struct pod *p, struct err *e)

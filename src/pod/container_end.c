@@ -22,6 +22,8 @@ static const char *reason_of(const struct monitor_exit *x)
 bool container_exited(struct container *k, const struct monitor_exit *x)
 {
 	LOCKED(&k->all->lock);
+	/* Heard before the answer to the start: what has ended had started. */
+	bool untold = k->state == CONTAINER_STARTING && !(x->reason && streq(x->reason, "StartError"));
 	struct err e;
 
 	if (k->state == CONTAINER_EXITED || k->state == CONTAINER_REMOVING || k->state == CONTAINER_CREATING)
@@ -36,6 +38,8 @@ bool container_exited(struct container *k, const struct monitor_exit *x)
 		k->started_wall_ns = x->started_wall_ns;
 	k->finished_wall_ns = x->finished_wall_ns ? x->finished_wall_ns : clock_wall_ns();
 	k->kill_at_ns = 0;
+	if (untold)
+		event_push_locked(k->all, POD_EVENT_STARTED, k->pod->owner, k->pod->id, k->id);
 	event_push_locked(k->all, POD_EVENT_STOPPED, k->pod->owner, k->pod->id, k->id);
 	return true;
 }

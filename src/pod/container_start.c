@@ -146,10 +146,11 @@ static void has_started(struct container *k, const struct monitor_process *proce
 	k->started_wall_ns = process->started_wall_ns;
 	k->pid = process->pid;
 	k->start_ticks = process->start_ticks;
-	if (k->state == CONTAINER_STARTING)
+	if (k->state == CONTAINER_STARTING) {
 		(void)container_enter_locked(k, CONTAINER_RUNNING, &e);
+		event_push_locked(k->all, POD_EVENT_STARTED, k->pod->owner, k->pod->id, k->id);
+	}
 	k->recording.wanted++;
-	event_push_locked(k->all, POD_EVENT_STARTED, k->pod->owner, k->pod->id, k->id);
 }
 
 /* A limit so low that not even the start fits comes up as ENOMEM in whatever the start was doing. */

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -127,10 +128,11 @@ cgroup:
                 raise AssertionError(f"knarrd ended at once:\n{self.log.read_text()[-3000:]}")
 
     def listens(self):
-        """A socket file may be left of a killed one."""
+        """A socket file may be left of a killed one, and still be served by a child of it that is about to execute."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as s:
             s.connect(str(self.sock))
-            return True
+            pid, _, _ = struct.unpack("iii", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return pid == self.process.pid
         return False
 
     def kill(self, sig=signal.SIGKILL):

@@ -186,6 +186,8 @@ class FakeSystemd:
             if member == "StopUnit":
                 self.unmake(args[0])
                 return self.job(args[0], "StopUnit")
+            if member == "ResetFailedUnit" and not self.pids(self.units[args[0]]["path"]):
+                self.unmake(args[0])
             if member == "SetUnitProperties":
                 self.units[args[0]].update(merged(args[2]))
             if member == "Hello":
