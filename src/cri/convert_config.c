@@ -198,11 +198,17 @@ static int devices_in(struct arena *a, const CRI_T(ContainerConfig) *in, struct 
 		devices[i] = (struct config_device){ text_in(d->container_path), d->host_path,
 						     text_in(d->permissions) };
 	}
-	if (in->n_cdi_devices > 0)
-		return err_set(e, ERR_UNIMPLEMENTED, "config.CDI_devices (%s) come with the devices release of knarr; "
-			       "this is %s", in->cdi_devices[0]->name, KNARR_VERSION);
 	*out = in->n_devices > 0 ? (struct json_vec){ devices, in->n_devices } : (struct json_vec){ 0 };
 	return 0;
+}
+
+static char **cdi_devices_in(struct arena *a, const CRI_T(ContainerConfig) *in)
+{
+	char **names = arena_newn0(a, char *, in->n_cdi_devices + 1);
+
+	for (size_t i = 0; i < in->n_cdi_devices; i++)
+		names[i] = in->cdi_devices[i]->name;
+	return in->n_cdi_devices > 0 ? names : NULL;
 }
 
 static int container_security_in(struct arena *a, const CRI_T(LinuxContainerSecurityContext) *in,
@@ -298,6 +304,7 @@ int container_config_in(struct arena *a, const CRI_T(ContainerConfig) *in, struc
 	w.working_dir = text_in(in->working_dir);
 	w.labels = map_in(a, in->n_labels, in->labels);
 	w.annotations = map_in(a, in->n_annotations, in->annotations);
+	w.cdi_devices = cdi_devices_in(a, in);
 	w.stdin_open = in->stdin;
 	w.stdin_once = in->stdin_once;
 	w.tty = in->tty;

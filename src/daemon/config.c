@@ -57,6 +57,7 @@ static const struct key keys[] = {
 	{ "registries_conf", KEY_PATH, AT(registries_conf) },
 	{ "certs_dirs", KEY_PATHS, AT(certs_dirs) },
 	{ "pinned_images", KEY_TEXTS, AT(pinned_images) },
+	{ "cdi_dirs", KEY_PATHS, AT(cdi_dirs) },
 	{ "seccomp_dir", KEY_PATH, AT(seccomp_dir) },
 	{ "resolv_conf", KEY_PATH, AT(resolv_conf) },
 	{ "shm_size", KEY_BYTES, AT(shm_bytes), .least = 4096 },
@@ -89,6 +90,7 @@ void config_defaults(struct config *c)
 {
 	static char *hosts_dirs[] = { "/etc/knarr/hosts.d", "/etc/containerd/certs.d", NULL };
 	static char *certs_dirs[] = { "/etc/containers/certs.d", "/etc/docker/certs.d", NULL };
+	static char *cdi_dirs[] = { "/etc/cdi", "/var/run/cdi", NULL };
 	static char *bin_dirs[] = { "/opt/cni/bin", "/usr/lib/cni", NULL };
 	static char *none[] = { NULL };
 
@@ -101,7 +103,7 @@ void config_defaults(struct config *c)
 		.pull = { 3, 60 * NS_PER_S },
 		.limits = { 240 * NS_PER_S, 300 * NS_PER_S, 20 * NS_PER_S, 10 * NS_PER_S, 512 },
 		.stream = { .address = (char *)"127.0.0.1:0", .token_ns = 60 * NS_PER_S, .idle_ns = 4 * 3600 * NS_PER_S },
-		.seccomp_dir = "/var/lib/kubelet/seccomp", .resolv_conf = "/etc/resolv.conf",
+		.cdi_dirs = cdi_dirs, .seccomp_dir = "/var/lib/kubelet/seccomp", .resolv_conf = "/etc/resolv.conf",
 		.shm_bytes = 64 * 1024 * 1024,
 	};
 }

@@ -49,6 +49,7 @@ struct config {
 		char *cert, *key, *client_ca; /* NULL: none */
 		int64_t token_ns, idle_ns;
 	} stream;
+	char **cdi_dirs;
 	char *seccomp_dir, *resolv_conf;
 	int64_t shm_bytes;
 };

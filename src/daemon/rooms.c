@@ -58,7 +58,7 @@ static int open_pods(struct rooms *r, struct call *c, const struct config *confi
 		.monitor_cgroup = config->cgroup.monitor_parent,
 		.cgroup_parent = config->cgroup.pod_parent,
 		.systemd = config->cgroup.driver == CONFIG_SYSTEMD,
-		.seccomp_dir = config->seccomp_dir,
+		.cdi_dirs = config->cdi_dirs, .seccomp_dir = config->seccomp_dir,
 		.resolv_conf = config->resolv_conf,
 		.create_limit_ns = config->limits.create_ns,
 		.collect_limit_ns = config->limits.collect_ns,

@@ -12,9 +12,6 @@ static int check_config(const struct container_config *c, struct err *e)
 		return err_set(e, ERR_INVALID, "the container has no name (config.metadata.name)");
 	if (str_is_empty(c->image))
 		return err_set(e, ERR_INVALID, "container %s has no image (config.image.image)", c->name);
-	if (c->cdi_devices && c->cdi_devices[0])
-		return err_set(e, ERR_UNIMPLEMENTED, "CDI devices (%s) come with a later version",
-			       c->cdi_devices[0]);
 	if (c->tty || c->stdin_open)
 		log_debug("container wishes a terminal or stdin name=%s", c->name);
 	return 0;

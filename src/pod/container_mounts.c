@@ -167,6 +167,31 @@ static int wished_mount(struct arena *a, const struct container_spec_input *in, 
 	return mount_wish_options(a, m, &out->mount.options, e);
 }
 
+/* With no type and no option that says so it is a bind too: files older than the type count on it. */
+static struct oci_mount cdi_mount(struct arena *a, const struct container_spec_input *in, const struct cdi_mount *m)
+{
+	char **options = m->options ? strv_dup(a, m->options) : NULL;
+	bool tree = options && strv_has(options, "rbind"), bind = tree || (options && strv_has(options, "bind"));
+
+	if (!bind && (str_is_empty(m->type) || streq(m->type, "bind"))) {
+		options = strv_append(a, options, "bind");
+		bind = true;
+	}
+	if (bind && config_userns(&in->pod->namespaces) && !(strv_has(options, "idmap") || strv_has(options, "ridmap")))
+		options = strv_append(a, options, tree ? "ridmap" : "idmap");
+	return (struct oci_mount){ .destination = inside(a, m->container_path), .source = m->host_path, .options = options,
+				   .type = str_is_empty(m->type) ? (char *)"bind" : m->type };
+}
+
+static size_t cdi_mounts(const struct container_spec_input *in)
+{
+	size_t n = 0;
+
+	OCI_EACH(cdi_edits, x, in->cdi)
+		n += x->mounts.count;
+	return n;
+}
+
 /* One of the files that a pod's containers share. */
 static void pod_mount(struct arena *a, const char *destination, const char *source, bool readonly,
 		      struct wish *wishes, size_t *n)
@@ -196,6 +221,9 @@ static int all_wishes(struct arena *a, const struct container_spec_input *in, st
 		if (wished_mount(a, in, *n, &wishes[*n], e) < 0)
 			return -1;
 	}
+	OCI_EACH(cdi_edits, x, in->cdi)
+		OCI_EACH(cdi_mount, m, x->mounts)
+			wishes[(*n)++] = (struct wish){ .number = (size_t)NO_NUMBER, .mount = cdi_mount(a, in, m) };
 	pod_mount(a, "/etc/hostname", in->hostname_path, readonly, wishes, n);
 	pod_mount(a, "/etc/hosts", in->hosts_path, readonly, wishes, n);
 	pod_mount(a, "/etc/resolv.conf", in->resolv_conf_path, readonly, wishes, n);
@@ -238,7 +266,7 @@ int spec_mounts(struct arena *a, const struct container_spec_input *in, struct o
 		struct err *e)
 {
 	size_t wished = in->config->mounts.count, n, count = 0;
-	struct wish *wishes = arena_newn0(a, struct wish, wished + POD_MOUNTS_MAX);
+	struct wish *wishes = arena_newn0(a, struct wish, wished + POD_MOUNTS_MAX + cdi_mounts(in));
 	size_t *at = arena_newn0(a, size_t, wished + 1);
 	struct oci_mount *mounts;
 

@@ -302,6 +302,7 @@ int container_spec_build(struct arena *a, const struct container_spec_input *in,
 	    spec_mounts(a, in, c, &mount_at, e) < 0 || spec_devices_and_limits(a, in, c->on_linux, e) < 0 ||
 	    spec_security(a, in, c, e) < 0)
 		return -1;
+	spec_cdi(a, in, c);
 	c->oci_version = (char *)oci_config_lowest_version(c);
 	if (oci_config_validate(c, e) < 0)
 		return -1;

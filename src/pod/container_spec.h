@@ -13,6 +13,7 @@
 #define KNARR_POD_CONTAINER_SPEC_H
 
 #include "pod/config.h"
+#include "spec/cdi.h"
 #include "spec/image_config.h"
 #include "spec/oci_config.h"
 
@@ -61,6 +62,7 @@ struct container_spec_input {
 	const char *const *mount_sources; /* of config->mounts, where they are not their host_path (an image
 	                                   * volume, a resolved link); NULL or NULL elements: host_path */
 
+	struct json_vec cdi;         /* struct cdi_edits: what the CDI devices want, nodes looked up (cdi_files.h) */
 	struct str seccomp;          /* the Localhost profile's text, where one is wanted */
 	const struct container_spec_device *devices; /* those that config->devices name (a folder: all in it) */
 	size_t ndevices;

@@ -26,6 +26,8 @@ struct json_vec spec_idmaps(struct arena *a, struct json_vec maps); /* struct co
 /* Devices and their rules, cgroup limits (container_resources.c). */
 int spec_devices_and_limits(struct arena *a, const struct container_spec_input *in, struct oci_linux *l,
 			    struct err *e);
+/* CDI devices, but for their mounts; last, since it edits (container_cdi.c). */
+void spec_cdi(struct arena *a, const struct container_spec_input *in, struct oci_config *c);
 /* seccomp, AppArmor, SELinux, masked and read-only paths (container_security.c); wants the
  * capabilities to be there. */
 int spec_security(struct arena *a, const struct container_spec_input *in, struct oci_config *c, struct err *e);

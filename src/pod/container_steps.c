@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "image/image.h"
+#include "pod/cdi_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,6 +101,13 @@ static const char *const *image_sources(const struct container *k, struct arena 
 	return sources;
 }
 
+static int cdi_input(const struct container *k, struct arena *a, struct container_spec_input *in, struct err *e)
+{
+	char **devices = cdi_devices_of(a, k->config->cdi_devices, &k->config->annotations);
+
+	return devices ? cdi_files_find(a, k->all->settings.cdi_dirs, devices, &in->cdi, e) : 0;
+}
+
 static int spec_input(struct container *k, struct arena *a, struct container_spec_input *in, struct err *e)
 {
 	struct pod *p = k->pod;
@@ -120,6 +128,8 @@ static int spec_input(struct container *k, struct arena *a, struct container_spe
 	if (target_pid(k, &in->target_pid, e) < 0 ||
 	    image_config_of(k->all->images, a, k->image_id, image, e) < 0 || container_open_root(k, e) < 0 ||
 	    container_facts_users(a, k->root_fd, in, e) < 0 || container_facts_devices(a, in, e) < 0)
+		return -1;
+	if (cdi_input(k, a, in, e) < 0)
 		return -1;
 	return container_facts_seccomp(a, k->all->settings.seccomp_dir, in, e);
 }
@@ -161,6 +171,18 @@ static void take_user(struct container *k, const struct oci_user *u)
 	k->user = (struct container_user){ u->uid, u->gid, groups, u->additional_gids.count };
 }
 
+/* Nothing runs them between knarr-pod's steps yet: better no device than half of one. */
+static int check_hooks(const struct oci_config *c, struct err *e)
+{
+	const struct oci_hooks *h = c->hooks;
+	const struct oci_hook *first = !h ? NULL : h->prestart.count ? h->prestart.p : h->create_runtime.count ?
+		h->create_runtime.p : h->create_container.count ? h->create_container.p : h->start_container.count ?
+		h->start_container.p : h->poststart.count ? h->poststart.p : h->poststop.p;
+
+	return first ? err_set(e, ERR_UNIMPLEMENTED, "hook %s (of a CDI device) cannot be run by this version",
+			       first->path) : 0;
+}
+
 int container_write_config(struct container *k, struct err *e)
 {
 	auto_arena a = { 0 };
@@ -171,7 +193,7 @@ int container_write_config(struct container *k, struct err *e)
 	struct json_vec binds;
 
 	if (spec_input(k, &a, &in, e) < 0 || container_spec_build(&a, &in, &result, e) < 0 ||
-	    oci_config_write(&b, result.config, e) < 0)
+	    check_hooks(result.config, e) < 0 || oci_config_write(&b, result.config, e) < 0)
 		return -1;
 	dir = fd_open(AT_FDCWD, container_path(&a, k, ""), O_PATH | O_DIRECTORY, e);
 	if (dir < 0 || fs_replace(dir, "config.json", b.p, b.len, 0600, 0, e) < 0)

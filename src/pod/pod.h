@@ -44,6 +44,7 @@ struct pod_settings {
 	const char *monitor_cgroup;  /* of the knarr-pods: "/knarr"; systemd: "/system.slice/knarr.scope" */
 	const char *cgroup_parent;   /* of pods that name none: "/knarr-pods"; systemd: "/knarr-pods.slice" */
 	bool systemd;                /* containers are systemd's scopes, pods' parents its slices */
+	char *const *cdi_dirs;       /* of CDI files, a later one counts more; NULL: /etc/cdi, /var/run/cdi */
 	const char *seccomp_dir;     /* Localhost profiles: "/var/lib/kubelet/seccomp" */
 	const char *resolv_conf;     /* for pods without a DNS configuration: "/etc/resolv.conf" */
 	int64_t create_limit_ns;     /* how long RunPodSandbox and CreateContainer may take, whoever waits */

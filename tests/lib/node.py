@@ -91,6 +91,7 @@ libexec: {self.libexec()}
 hosts_dirs: [{self.dir}/hosts.d]
 registries_conf: {self.dir}/registries.conf
 certs_dirs: [{self.dir}/certs.d]
+cdi_dirs: [{self.dir}/cdi-low, {self.dir}/cdi]
 cni:
   conf_dir: {self.dir}/cni
   bin_dirs: [{", ".join(map(str, self.bin_dirs))}]
