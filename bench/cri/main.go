@@ -1,7 +1,7 @@
 // cri-bench times CRI endpoints side by side, in one interleaved run: pod by pod, in turn, so that a machine whose speed
 // drifts treats all alike.
 //
-//	cri-bench -image REF [-n 30] [-pods 50] [-c 10] [-net host,pod] NAME=SOCKET[,CGROUP…]…
+//	cri-bench -image REF [-n 30] [-pods 50] [-c 10] [-net host,pod] [-listed 100] [-bytes N] NAME=SOCKET[,CGROUP…]…
 //
 // The first endpoint is the one the others are compared with: each figure is followed by first/other. CPU is what the
 // cgroups of the endpoint used (those that are named: the daemon's and its helpers'; and that of its pods), so that
@@ -17,10 +17,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -36,6 +36,7 @@ type endpoint struct {
 	pid          int
 	groups       []string // paths below the root of the hierarchy that counts CPU
 	parent       string   // of its pods
+	ids          []podID
 	samples      map[string][]float64
 }
 
@@ -45,6 +46,8 @@ var (
 	pods   = flag.Int("pods", 50, "pods at the same time")
 	conc   = flag.Int("c", 10, "how many are made at once")
 	nets   = flag.String("net", "host,pod", "networks to measure")
+	listed = flag.Int("listed", 100, "pods whose lists, probes and restart are timed; 0: none")
+	size   = flag.Int64("bytes", 256<<20, "bytes of a session whose throughput is measured; 0: no sessions")
 	parent = flag.String("parent", "/knarr-bench", "cgroup parent; each endpoint's pods are in a child of it")
 	serial int
 )
@@ -247,37 +250,20 @@ func (e *endpoint) life(ctx context.Context, network, logs string) {
 
 func (e *endpoint) scale(ctx context.Context, network, logs string) {
 	prefix := fmt.Sprintf("%s, %d pods: ", network, *pods)
-	plain := func(what string, f func() error) {
-		if err := f(); err != nil {
-			fail("%s: %s: %v", e.name, what, err)
-		}
-	}
+	plain := plainly(e)
 	before := processes()
 	e.add(prefix+"daemon PSS before, KiB", float64(pss(e.pid)))
 	configs := make([]*cri.PodSandboxConfig, *pods)
 	for i := range configs {
 		configs[i] = e.podConfig(network, logs)
 	}
-	ids := make([][2]string, *pods)
+	ids := make([]podID, *pods)
 	each := func(f func(i int)) float64 {
-		start, work, wait := time.Now(), make(chan int), sync.WaitGroup{}
-		for range *conc {
-			wait.Add(1)
-			go func() {
-				defer wait.Done()
-				for i := range work {
-					f(i)
-				}
-			}()
-		}
-		for i := range *pods {
-			work <- i
-		}
-		close(work)
-		wait.Wait()
+		start := time.Now()
+		inParallel(*pods, *conc, f)
 		return float64(time.Since(start).Milliseconds())
 	}
-	e.add(prefix+"up", each(func(i int) { ids[i][0], ids[i][1] = e.up(ctx, configs[i], plain) }))
+	e.add(prefix+"up", each(func(i int) { ids[i].pod, ids[i].ctr = e.up(ctx, configs[i], plain) }))
 	time.Sleep(2 * time.Second) // what lies idle is what a node pays
 	e.add(prefix+"daemon PSS, KiB", float64(pss(e.pid)))
 	helpers := 0
@@ -288,6 +274,7 @@ func (e *endpoint) scale(ctx context.Context, network, logs string) {
 		}
 	}
 	e.add(prefix+"helpers' PSS a pod, KiB", float64(helpers)/float64(*pods))
+	e.add(prefix+"PSS of daemon and helpers, KiB", float64(helpers+pss(e.pid)))
 	e.time(prefix+"ListContainers", func() error {
 		_, err := e.runtime.ListContainers(ctx, &cri.ListContainersRequest{})
 		return err
@@ -296,10 +283,13 @@ func (e *endpoint) scale(ctx context.Context, network, logs string) {
 		_, err := e.runtime.ListContainerStats(ctx, &cri.ListContainerStatsRequest{})
 		return err
 	})
-	e.add(prefix+"down", each(func(i int) { e.down(ctx, ids[i][0], ids[i][1], plain) }))
+	e.add(prefix+"down", each(func(i int) { e.down(ctx, ids[i].pod, ids[i].ctr, plain) }))
 }
 
 func quantile(v []float64, q float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
 	s := append([]float64{}, v...)
 	sort.Float64s(s)
 	return s[int(float64(len(s)-1)*q)]
@@ -307,10 +297,13 @@ func quantile(v []float64, q float64) float64 {
 
 func report(all []*endpoint) {
 	var names []string
-	for name := range all[0].samples {
-		names = append(names, name)
+	for _, e := range all {
+		for name := range e.samples {
+			names = append(names, name)
+		}
 	}
 	sort.Strings(names)
+	names = slices.Compact(names)
 	fmt.Printf("%-44s", "min median (p95), ms unless said")
 	for _, e := range all {
 		fmt.Printf(" %36s", e.name)
@@ -320,7 +313,7 @@ func report(all []*endpoint) {
 		fmt.Printf("%-44s", name)
 		for i, e := range all {
 			text := fmt.Sprintf("%.2f %.2f (%.2f)", quantile(e.samples[name], 0), quantile(e.samples[name], .5), quantile(e.samples[name], .95))
-			if i > 0 {
+			if i > 0 && len(e.samples[name]) > 0 && len(all[0].samples[name]) > 0 {
 				text += fmt.Sprintf(" ×%.3f", quantile(all[0].samples[name], .5)/quantile(e.samples[name], .5))
 			}
 			fmt.Printf(" %36s", text)
@@ -364,6 +357,12 @@ func main() {
 				e.scale(ctx, network, logs)
 			}
 		}
+	}
+	if *size > 0 {
+		streams(ctx, all, logs, *n, *size)
+	}
+	if *listed > 0 {
+		node(ctx, all, logs, *listed)
 	}
 	report(all)
 	for _, e := range all { // children first
