@@ -153,6 +153,9 @@ static int mount_in(struct arena *a, const CRI_T(Mount) *m, size_t i, struct con
 			       m->image ? "both host_path and image" : "neither host_path nor image");
 	if (m->image && require(m->image->image, "config.mounts.image.image", e) < 0)
 		return -1;
+	if (m->image && !m->readonly) /* who asks to write would find only later that nobody can */
+		return err_set(e, ERR_INVALID, "config.mounts[%zu] (%s): an image volume is read-only: readonly must be true",
+			       i, m->container_path);
 	if (!m->image && !str_is_empty(m->image_sub_path))
 		return err_set(e, ERR_INVALID, "config.mounts[%zu].image_sub_path without image", i);
 	if ((unsigned)m->propagation > CONFIG_BIDIRECTIONAL)

@@ -71,6 +71,7 @@ func TestImageVolumeRefused(t *testing.T) {
 		{imageMount("/v", "nobody-has-it", ""), codes.NotFound, "mount /v"},
 		{imageMount("/v", "box", "no/such/folder"), codes.NotFound, `image_sub_path "no/such/folder"`},
 		{imageMount("/v", "box", "bin/busybox"), codes.InvalidArgument, "is no folder"},
+		{&v1.Mount{ContainerPath: "/v", Image: &v1.ImageSpec{Image: image("box")}}, codes.InvalidArgument, "readonly must be true"},
 		{&v1.Mount{ContainerPath: "/v", HostPath: "/tmp", Image: &v1.ImageSpec{Image: image("box")}}, codes.InvalidArgument, "both"},
 		{&v1.Mount{ContainerPath: "/v", HostPath: "/tmp", ImageSubPath: "bin"}, codes.InvalidArgument, "without image"},
 	} {
