@@ -125,11 +125,13 @@ class FakeSystemd:
     # --- cgroups ---------------------------------------------------------------------------------
 
     def pids(self, path):
+        """Folders may go while they are walked: what is gone holds no process."""
         out = set()
         for root in self.roots[-1:]:
-            for f in (root / path).rglob("cgroup.procs"):
-                with contextlib.suppress(OSError):
-                    out |= {int(p) for p in f.read_text().split()}
+            with contextlib.suppress(OSError):
+                for f in (root / path).rglob("cgroup.procs"):
+                    with contextlib.suppress(OSError):
+                        out |= {int(p) for p in f.read_text().split()}
         return out
 
     def make(self, name, properties):
@@ -152,9 +154,10 @@ class FakeSystemd:
     @staticmethod
     def remove(folder):
         for _ in range(200):
-            for sub in sorted((d for d in folder.rglob("*") if d.is_dir()), key=lambda d: -len(d.parts)):
-                with contextlib.suppress(OSError):
-                    sub.rmdir()
+            with contextlib.suppress(OSError):
+                for sub in sorted((d for d in folder.rglob("*") if d.is_dir()), key=lambda d: -len(d.parts)):
+                    with contextlib.suppress(OSError):
+                        sub.rmdir()
             with contextlib.suppress(OSError):
                 folder.rmdir()
             if not folder.exists():
