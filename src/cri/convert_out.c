@@ -43,6 +43,7 @@ HOLD(hold_pods, pod_views, pod_views_release)
 HOLD(hold_containers, container_views, container_views_release)
 HOLD(hold_container_stats, container_stats_list, container_stats_release)
 HOLD(hold_pod_stats, pod_stats_list, pod_stats_release)
+HOLD(hold_pod_metrics, pod_metrics_list, pod_metrics_release)
 
 /* m->field and m->n_field of a map. */
 #define SET_MAP(a, m, field, map) \

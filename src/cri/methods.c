@@ -55,10 +55,11 @@ const struct rpc_method cri_methods[] = {
 	RUNTIME(CheckpointContainer, later, checkpoint_container_request, checkpoint_container_response, 0),
 	RUNTIME(CheckpointPod, later, checkpoint_pod_request, checkpoint_pod_response, 0),
 	RUNTIME(RestorePod, later, restore_pod_request, restore_pod_response, 0),
-	RUNTIME(ListMetricDescriptors, later, list_metric_descriptors_request, list_metric_descriptors_response, 0),
-	RUNTIME(ListPodSandboxMetrics, later, list_pod_sandbox_metrics_request, list_pod_sandbox_metrics_response,
+	RUNTIME(ListMetricDescriptors, metric_descriptors, list_metric_descriptors_request,
+		list_metric_descriptors_response, 0),
+	RUNTIME(ListPodSandboxMetrics, list_metrics, list_pod_sandbox_metrics_request, list_pod_sandbox_metrics_response,
 		0),
-	RUNTIME(StreamPodSandboxMetrics, later, stream_pod_sandbox_metrics_request,
+	RUNTIME(StreamPodSandboxMetrics, stream_metrics, stream_pod_sandbox_metrics_request,
 		stream_pod_sandbox_metrics_response, STREAM),
 
 	IMAGE(ListImages, list_images, list_images_request, list_images_response, FAST),
@@ -90,8 +91,6 @@ static const struct {
 	const char *method, *release;
 } later[] = {
 	{ "CheckpointContainer", "checkpoint" }, { "CheckpointPod", "checkpoint" }, { "RestorePod", "checkpoint" },
-	{ "ListMetricDescriptors", "metrics" }, { "ListPodSandboxMetrics", "metrics" },
-	{ "StreamPodSandboxMetrics", "metrics" },
 };
 
 CRI_METHOD(later)

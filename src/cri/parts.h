@@ -3,6 +3,7 @@
 #define KNARR_CRI_PARTS_H
 
 #include "cri/cri.h"
+#include "pod/metrics.h"
 #include "cri.pb-c.h"
 
 /* CRI_T(PodSandbox) is the struct; CRI_NEW(a, pod_sandbox) makes one, zeroed, of its type. */
@@ -47,6 +48,7 @@ struct pod_views *hold_pods(struct call *c);
 struct container_views *hold_containers(struct call *c);
 struct container_stats_list *hold_container_stats(struct call *c);
 struct pod_stats_list *hold_pod_stats(struct call *c);
+struct pod_metrics_list *hold_pod_metrics(struct call *c);
 
 /* --- requests to wishes (convert_in.c, convert_container.c) ------------------------------------------ */
 
@@ -138,7 +140,8 @@ int handler_check(const struct rpc_context *ctx, const char *handler, struct err
 	X(stream_containers) X(container_status) X(update_container) X(reopen_log) X(exec_sync) \
 	X(exec) X(attach) X(port_forward) \
 	X(container_stats) X(list_container_stats) X(stream_container_stats) X(pod_stats) X(list_pod_stats) \
-	X(stream_pod_stats) X(update_runtime_config) X(status) X(events) X(runtime_config) X(update_pod) \
+	X(stream_pod_stats) X(metric_descriptors) X(list_metrics) X(stream_metrics) X(update_runtime_config) X(status) \
+	X(events) X(runtime_config) X(update_pod) \
 	X(later) X(list_images) X(stream_images) X(image_status) X(pull_image) X(remove_image) X(image_fs_info) \
 	X(pull_with_progress) X(tag_image) X(wait_container) X(kill_container) X(open_exec) X(open_attach) X(open_port)
 #define X(name) CRI_METHOD(name);

@@ -120,7 +120,7 @@ bool cgroup_is_frozen(const struct cgroup_layout *l, const char *path);
 
 /* --- counters ---------------------------------------------------------------------------------- */
 
-struct cgroup_pressure {                /* PSI, v2 only */
+struct cgroup_pressure {                /* PSI: v2, and v1 where the unified hierarchy is there too */
 	double some_avg10, some_avg60, some_avg300, full_avg10, full_avg60, full_avg300;
 	uint64_t some_total_us, full_total_us;
 };
@@ -128,18 +128,22 @@ struct cgroup_pressure {                /* PSI, v2 only */
 enum { CGROUP_HAS_CPU = BIT(0), CGROUP_HAS_MEMORY = BIT(1), CGROUP_HAS_PIDS = BIT(2),
        CGROUP_HAS_IO = BIT(3), CGROUP_HAS_PRESSURE = BIT(4), CGROUP_HAS_THROTTLING = BIT(5) };
 
+enum { CGROUP_IO_DEVICES_MAX = 16 };
+
 struct cgroup_stats {
 	unsigned has;
 	struct {
 		uint64_t usage_ns, user_ns, system_ns;
-		uint64_t periods, throttled_periods, throttled_ns;
+		uint64_t periods, throttled_periods, throttled_ns, burst_periods, burst_ns;
 	} cpu;
 	struct {
 		uint64_t usage, max_usage;      /* max_usage 0: the kernel has none */
 		uint64_t limit;                 /* UINT64_MAX: none */
 		uint64_t working_set;           /* usage without inactive files, as kubelet counts */
 		uint64_t rss, cache, mapped_file, swap, swap_limit;
+		uint64_t active_file, inactive_file, kernel;
 		uint64_t page_faults, major_page_faults;
+		uint64_t own_page_faults, own_major_page_faults; /* v1: without the groups below; v2: the same */
 		uint64_t failures;              /* times the limit was met */
 		uint64_t oom_kills;
 	} memory;
@@ -148,12 +152,29 @@ struct cgroup_stats {
 	} pids;
 	struct {
 		uint64_t read_bytes, write_bytes, reads, writes;
+		struct cgroup_io_device {
+			unsigned major, minor;
+			uint64_t read_bytes, write_bytes, reads, writes;
+		} devices[CGROUP_IO_DEVICES_MAX]; /* more than these are in the sums only */
+		size_t ndevices;
 	} io;
 	struct cgroup_pressure cpu_pressure, memory_pressure, io_pressure;
 };
 
-/* What the present controllers tell; `has` says which parts are filled. ERR_NOT_FOUND: it is gone. */
+/* What the present controllers tell; `has` says which parts are filled. ERR_NOT_FOUND: it is gone. Each part costs its
+ * files: cgroup_stats_of() reads only what `want` names, and memory's limits with CGROUP_WANT_LIMITS only. */
+enum { CGROUP_WANT_LIMITS = BIT(31) };
+int cgroup_stats_of(const struct cgroup_layout *l, const char *path, unsigned want, struct cgroup_stats *out,
+		    struct err *e);
 int cgroup_stats(const struct cgroup_layout *l, const char *path, struct cgroup_stats *out, struct err *e);
+/* Pages of one size, "2MB" or "1GB". The kernel has no maximum on v2 (has_max). ERR_NOT_FOUND: no such controller, size
+ * or group. */
+struct cgroup_hugepages {
+	uint64_t usage, max_usage;
+	bool has_max;
+};
+int cgroup_hugepages(const struct cgroup_layout *l, const char *path, const char *size, struct cgroup_hugepages *out,
+		     struct err *e);
 /* How many processes the kernel's OOM killer took in it and below. */
 int cgroup_oom_kills(const struct cgroup_layout *l, const char *path, uint64_t *out, struct err *e);
 

@@ -264,6 +264,16 @@ extern const struct steps pod_run_steps;  /* what a stopped pod has no more */
 const char *pod_run_path(struct arena *a, const struct pod *p, const char *name); /* run/pods/ID/NAME */
 int pod_open_folders(struct pod *p, struct err *e); /* those that are there */
 
+/* --- view.c ---------------------------------------------------------------------------------------------- */
+
+/* Those of one pod, without a look at all the others. Takes the lock. */
+void pod_running_containers(struct arena *a, struct pod *p, struct container_views *out);
+
+/* --- stats.c --------------------------------------------------------------------------------------------- */
+
+/* What the pod's network namespace counts, without lo; none in the host's. */
+struct pod_network_usage *pod_network_of(struct arena *a, const struct pod_view *v, size_t *n);
+
 /* --- unit.c ---------------------------------------------------------------------------------------------- */
 
 /* The cgroup that the pod's lie in; with the systemd driver the slice's path. ERR_INVALID: it is no slice. */

@@ -256,7 +256,8 @@ int container_stats(struct pods *ps, struct arena *a, enum pod_owner owner, cons
 
 struct pod_network_usage {
 	const char *interface;
-	uint64_t rx_bytes, rx_errors, tx_bytes, tx_errors;
+	uint64_t rx_bytes, rx_packets, rx_errors, rx_dropped;
+	uint64_t tx_bytes, tx_packets, tx_errors, tx_dropped;
 };
 struct pod_stats {
 	struct pod_view view;

@@ -14,7 +14,7 @@ static int usage_of(struct pods *ps, const char *cgroup, struct cgroup_usage *u,
 {
 	struct cgroup_stats s = { 0 };
 
-	if (cgroup_stats(&ps->cgroups, cgroup, &s, e) < 0)
+	if (cgroup_stats_of(&ps->cgroups, cgroup, ~(unsigned)CGROUP_HAS_IO, &s, e) < 0)
 		return -1;
 	*u = (struct cgroup_usage){
 		.at_wall_ns = clock_wall_ns(), .has_cpu = s.has & CGROUP_HAS_CPU,
@@ -57,10 +57,9 @@ static void sample_cpu(struct pods *ps, struct cpu_sample *last, struct cgroup_u
 	u->cpu_nanocores = last->nanocores;
 }
 
-static void fill(struct pods *ps, struct arena *a, struct container_stats *s)
+static void fill(struct pods *ps, const char *mount_point, struct container_stats *s)
 {
 	struct container *k = s->view.object;
-	struct image_usage fs;
 	struct err ignored;
 
 	if (s->view.state == CONTAINER_RUNNING && k->cgroup_path &&
@@ -70,18 +69,26 @@ static void fill(struct pods *ps, struct arena *a, struct container_stats *s)
 		s->usage.at_wall_ns = clock_wall_ns();
 	if (snapshot_usage(ps->images, k->id, &s->layer_bytes, &s->layer_inodes, &ignored) == 0) {
 		s->has_layer = true;
-		if (image_usage_of(ps->images, a, &fs, &ignored) == 0)
-			s->layer_mount_point = fs.mount_point;
+		s->layer_mount_point = mount_point;
 	}
 }
 
-static void fill_all(struct pods *ps, struct arena *a, const struct container_views *views,
+/* Of the file system that the containers write to. Looked up once for a whole list. */
+static const char *layers_mount_point(struct pods *ps, struct arena *a)
+{
+	struct image_usage fs;
+	struct err ignored;
+
+	return image_usage_of(ps->images, a, &fs, &ignored) == 0 ? fs.mount_point : NULL;
+}
+
+static void fill_all(struct pods *ps, struct arena *a, const char *mount_point, const struct container_views *views,
 		     struct container_stats_list *out)
 {
 	*out = (struct container_stats_list){ arena_newn0(a, struct container_stats, views->n + 1), views->n };
 	for (size_t i = 0; i < views->n; i++) {
 		out->v[i].view = views->v[i]; /* its reference too */
-		fill(ps, a, &out->v[i]);
+		fill(ps, mount_point, &out->v[i]);
 	}
 }
 
@@ -102,7 +109,7 @@ int container_stats_list(struct pods *ps, struct arena *a, enum pod_owner owner,
 	mine.state = &running;
 	if (container_list(ps, a, owner, &mine, &views, e) < 0)
 		return -1;
-	fill_all(ps, a, &views, out);
+	fill_all(ps, a, layers_mount_point(ps, a), &views, out);
 	return 0;
 }
 
@@ -113,7 +120,7 @@ int container_stats(struct pods *ps, struct arena *a, enum pod_owner owner, cons
 
 	if (container_status(ps, a, owner, id, &views, e) < 0)
 		return -1;
-	fill_all(ps, a, &views, out);
+	fill_all(ps, a, layers_mount_point(ps, a), &views, out);
 	return 0;
 }
 
@@ -125,7 +132,7 @@ enum { NET_DEV_MAX = 1 << 20 };
 static bool parse_interface(struct arena *a, struct str line, struct pod_network_usage *out)
 {
 	struct str name = str_trim(str_cut(&line, ':'));
-	uint64_t v[11];
+	uint64_t v[12];
 	char *p, *end;
 
 	if (!line.p || !name.len || str_eqz(name, "lo"))
@@ -136,26 +143,31 @@ static bool parse_interface(struct arena *a, struct str line, struct pod_network
 		if (end == p)
 			return false;
 	}
-	*out = (struct pod_network_usage){ str_dup(a, name), v[0], v[2], v[8], v[10] };
+	*out = (struct pod_network_usage){
+		.interface = str_dup(a, name), .rx_bytes = v[0], .rx_packets = v[1], .rx_errors = v[2], .rx_dropped = v[3],
+		.tx_bytes = v[8], .tx_packets = v[9], .tx_errors = v[10], .tx_dropped = v[11],
+	};
 	return true;
 }
 
 /* knarr-pod is in the pod's network namespace. */
-static void fill_network(struct arena *a, struct pod_stats *s)
+struct pod_network_usage *pod_network_of(struct arena *a, const struct pod_view *v, size_t *n)
 {
+	struct pod_network_usage *all;
 	struct err ignored;
 	struct str text;
 	size_t lines = 0;
 
-	if (!s->view.netns_path || !s->view.monitor_pid || s->view.state != POD_READY ||
-	    fs_read_file(a, -1, arena_printf(a, "/proc/%d/net/dev", s->view.monitor_pid), NET_DEV_MAX, &text,
-			 &ignored) < 0)
-		return;
+	*n = 0;
+	if (!v->netns_path || !v->monitor_pid || v->state != POD_READY ||
+	    fs_read_file(a, -1, arena_printf(a, "/proc/%d/net/dev", v->monitor_pid), NET_DEV_MAX, &text, &ignored) < 0)
+		return NULL;
 	for (size_t i = 0; i < text.len; i++)
 		lines += text.p[i] == '\n';
-	s->interfaces = arena_newn0(a, struct pod_network_usage, lines + 1);
+	all = arena_newn0(a, struct pod_network_usage, lines + 1);
 	while (text.p)
-		s->ninterfaces += parse_interface(a, str_cut(&text, '\n'), &s->interfaces[s->ninterfaces]);
+		*n += parse_interface(a, str_cut(&text, '\n'), &all[*n]);
+	return all;
 }
 
 void pod_stats_release(struct pod_stats_list *l)
@@ -191,9 +203,9 @@ static void add_up(struct pod_stats *s)
 	}
 }
 
-static void fill_pod(struct pods *ps, struct arena *a, struct pod_stats *s)
+static void fill_pod(struct pods *ps, struct arena *a, const char *mount_point, struct pod_stats *s)
 {
-	const struct container_filter f = { .pod_id = s->view.id };
+	struct container_views views;
 	const char *path;
 	struct err ignored;
 
@@ -203,23 +215,26 @@ static void fill_pod(struct pods *ps, struct arena *a, struct pod_stats *s)
 		sample_cpu(ps, &s->view.object->cpu, &s->usage);
 	if (!s->usage.at_wall_ns)
 		s->usage.at_wall_ns = clock_wall_ns();
-	fill_network(a, s);
-	if (container_stats_list(ps, a, s->view.owner, &f, &s->containers, &ignored) == 0 &&
-	    str_is_empty(s->view.config->cgroup_parent))
+	s->interfaces = pod_network_of(a, &s->view, &s->ninterfaces);
+	pod_running_containers(a, s->view.object, &views);
+	fill_all(ps, a, mount_point, &views, &s->containers);
+	if (str_is_empty(s->view.config->cgroup_parent))
 		add_up(s);
 }
 
 int pod_stats_list(struct pods *ps, struct arena *a, enum pod_owner owner, const struct pod_filter *f,
 		   struct pod_stats_list *out, struct err *e)
 {
+	const char *mount_point;
 	struct pod_views views;
 
 	if (pod_list(ps, a, owner, f, &views, e) < 0)
 		return -1;
+	mount_point = layers_mount_point(ps, a);
 	*out = (struct pod_stats_list){ arena_newn0(a, struct pod_stats, views.n + 1), views.n };
 	for (size_t i = 0; i < views.n; i++) {
 		out->v[i].view = views.v[i];
-		fill_pod(ps, a, &out->v[i]);
+		fill_pod(ps, a, mount_point, &out->v[i]);
 	}
 	return 0;
 }

@@ -180,3 +180,16 @@ int pod_update_resources(struct pods *ps, enum pod_owner owner, const char *id,
 	}
 	return pod_save(p, e);
 }
+
+void pod_running_containers(struct arena *a, struct pod *p, struct container_views *out)
+{
+	LOCKED(&p->all->lock);
+	size_t n = 0;
+
+	list_for_each(k, &p->containers, struct container, in_pod)
+		n++;
+	*out = (struct container_views){ arena_newn0(a, struct container_view, n + 1), 0 };
+	list_for_each(k, &p->containers, struct container, in_pod)
+		if (container_is_listed_locked(k) && shown_state(k->state) == CONTAINER_RUNNING)
+			container_view_fill_locked(k, &out->v[out->n++]);
+}

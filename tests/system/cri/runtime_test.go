@@ -59,8 +59,6 @@ func TestWhatComesLaterSaysSo(t *testing.T) {
 	c := kubelet(t)
 	_, err := c.CheckpointPod(ctx(t), &v1.CheckpointPodRequest{})
 	wantCode(t, err, codes.Unimplemented, "checkpoint release")
-	_, err = c.ListMetricDescriptors(ctx(t), &v1.ListMetricDescriptorsRequest{})
-	wantCode(t, err, codes.Unimplemented, "metrics release")
 }
 
 func TestBadRequestsNameTheField(t *testing.T) {

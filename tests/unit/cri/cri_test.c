@@ -396,6 +396,78 @@ TEST(stats_tell_only_what_the_kernel_told)
 	assert_null(s->writable_layer);
 }
 
+static const CRI_T(MetricDescriptor) *described(const CRI_T(ListMetricDescriptorsResponse) *all, const char *name)
+{
+	const CRI_T(MetricDescriptor) *found = NULL;
+
+	for (size_t i = 0; i < all->n_descriptors; i++) {
+		if (!streq(all->descriptors[i]->name, name))
+			continue;
+		assert_null(found);
+		found = all->descriptors[i];
+	}
+	return found;
+}
+
+static size_t count_described(const CRI_T(ListMetricDescriptorsResponse) *all, CRI_T(Metric) *const *m, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const CRI_T(MetricDescriptor) *d = described(all, m[i]->name);
+
+		assert_non_null(d);
+		assert_int_equal(d->n_label_keys, m[i]->n_label_values);
+		assert_int_equal(m[i]->timestamp, 0);
+	}
+	return n;
+}
+
+TEST(every_metric_is_described_with_as_many_labels)
+{
+	struct metrics_disk disk = { .name = "/dev/sda", .major = 8, .read_bytes = 5 };
+	struct metrics_hugepages huge = { .page_size = "2MB", .has_max = true };
+	struct pod_network_usage eth = { .interface = "eth0", .rx_bytes = 1 };
+	struct container_metrics k;
+	const CRI_T(PodSandboxMetrics) *out;
+	const CRI_T(ContainerMetrics) *of;
+	ASKED(q);
+	ASKED(listed);
+
+	play_container();
+	fake.containers[0].pod_config = &(struct pod_config){ .name = (char *)"web", .namespace_ = (char *)"ns" };
+	k = (struct container_metrics){ .view = fake.containers[0], .cgroup = "/pod/c1", .has = ~0u, .disks = &disk, .ndisks = 1,
+					.hugepages = &huge, .nhugepages = 1, .fs_device = "/dev/sda",
+					.values = { .cpu_ns = 2500000000 } };
+	fake.metrics = (struct pod_metrics){
+		.view = { .id = "p1", .config = fake.containers[0].pod_config }, .cgroup = "/pod", .has = METRICS_CPU,
+		.interfaces = &eth, .ninterfaces = 1, .containers = &k, .ncontainers = 1,
+	};
+	assert_answers(q, RUNTIME "ListMetricDescriptors", CRI_NEW(&q.call.arena, list_metric_descriptors_request));
+	assert_answers(listed, RUNTIME "ListPodSandboxMetrics", CRI_NEW(&listed.call.arena, list_pod_sandbox_metrics_request));
+	out = ((CRI_T(ListPodSandboxMetricsResponse) *)listed.response)->pod_metrics[0];
+	of = out->container_metrics[0];
+	assert_int_equal(count_described(q.response, out->metrics, out->n_metrics), 3 + 8);
+	/* Faults have four values, a disk's operations two; the network is the pod's. */
+	assert_int_equal(count_described(q.response, of->metrics, of->n_metrics),
+			 ((CRI_T(ListMetricDescriptorsResponse) *)q.response)->n_descriptors - 8 + 3 + 1);
+	assert_string_equal(of->metrics[2]->name, "container_cpu_usage_seconds_total");
+	assert_int_equal(of->metrics[2]->value->value, 2);
+	assert_string_equal(of->metrics[2]->label_values[1], "/pod/c1");
+	assert_string_equal(of->metrics[2]->label_values[6], "total");
+}
+
+TEST(a_container_that_has_ended_has_no_metrics)
+{
+	struct container_metrics k = { .cgroup = "" };
+	ASKED(q);
+
+	play_container();
+	k.view = fake.containers[0];
+	fake.metrics = (struct pod_metrics){ .view = { .id = "p1", .config = &(struct pod_config){ 0 } }, .cgroup = "",
+					     .containers = &k, .ncontainers = 1 };
+	assert_answers(q, RUNTIME "ListPodSandboxMetrics", CRI_NEW(&q.call.arena, list_pod_sandbox_metrics_request));
+	assert_int_equal(((CRI_T(ListPodSandboxMetricsResponse) *)q.response)->pod_metrics[0]->n_container_metrics, 0);
+}
+
 TEST(images_have_one_id_and_a_user_that_is_number_or_name)
 {
 	ASKED(q);

@@ -26,6 +26,7 @@ extern struct fake {
 	struct image image;
 	bool has_image, image_in_use;
 	bool not_ready;
+	struct pod_metrics metrics;
 } fake;
 
 /* Runs a method as the daemon does; the response is ready to read until call_end(c). */

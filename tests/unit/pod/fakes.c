@@ -630,12 +630,26 @@ int cgroup_kill(UNUSED const struct cgroup_layout *l, UNUSED const char *path, U
 	return 0;
 }
 
-int cgroup_stats(UNUSED const struct cgroup_layout *l, UNUSED const char *path, struct cgroup_stats *out,
-		 UNUSED struct err *e)
+int cgroup_stats_of(UNUSED const struct cgroup_layout *l, UNUSED const char *path, UNUSED unsigned want,
+		    struct cgroup_stats *out, UNUSED struct err *e)
 {
 	*out = (struct cgroup_stats){ .has = CGROUP_HAS_CPU | CGROUP_HAS_MEMORY, .cpu.usage_ns = 5,
 				      .memory = { .usage = 100, .limit = 1000, .working_set = 60,
 						  .swap_limit = UINT64_MAX } };
+	return 0;
+}
+
+int cgroup_hugepages(UNUSED const struct cgroup_layout *l, const char *path, UNUSED const char *size,
+		     UNUSED struct cgroup_hugepages *out, struct err *e)
+{
+	return err_set(e, ERR_NOT_FOUND, "%s has none", path);
+}
+
+int cgroup_pids(struct arena *a, UNUSED const struct cgroup_layout *l, UNUSED const char *path, pid_t **out, size_t *n,
+		UNUSED struct err *e)
+{
+	*out = arena_newn0(a, pid_t, 1);
+	*n = 0;
 	return 0;
 }
 
