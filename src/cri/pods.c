@@ -37,8 +37,20 @@ CRI_METHOD(remove_pod)
 	return pod_remove(cri_of(ctx)->pods, c, owner_of(ctx), in->pod_sandbox_id, e);
 }
 
-static void pod_info(struct arena *a, const struct pod_view *v, CRI_T(PodSandboxStatusResponse) *out)
+/* CNI CHECK; what plugins find is for a person to read. */
+static const char *network_info(const struct rpc_context *ctx, struct call *c, const struct pod_view *v)
 {
+	struct err e;
+
+	if (!pod_view_is_ready(v) || !v->ips)
+		return "none";
+	return net_check(cri_of(ctx)->net, c, v->id, v->netns_path, &e) < 0 ? arena_strdup(&c->arena, e.msg) : "as added";
+}
+
+static void pod_info(const struct rpc_context *ctx, struct call *c, const struct pod_view *v,
+		     CRI_T(PodSandboxStatusResponse) *out)
+{
+	struct arena *a = &c->arena;
 	struct info info;
 
 	info_begin(&info, a);
@@ -47,6 +59,7 @@ static void pod_info(struct arena *a, const struct pod_view *v, CRI_T(PodSandbox
 	info_text(&info, "reason", v->reason);
 	info_text(&info, "netns", v->netns_path);
 	info_list(&info, "ips", v->ips);
+	info_text(&info, "network", network_info(ctx, c, v));
 	info_text(&info, "cgroupParent", v->config->cgroup_parent);
 	info_text(&info, "logDirectory", v->config->log_directory);
 	info_text(&info, "hostname", v->config->hostname);
@@ -84,7 +97,7 @@ CRI_METHOD(pod_status)
 	if (containers_of_pod(ctx, c, views->v[0].id, &out->n_containers_statuses, &out->containers_statuses, e) < 0)
 		return -1;
 	if (in->verbose)
-		pod_info(&c->arena, &views->v[0], out);
+		pod_info(ctx, c, &views->v[0], out);
 	return 0;
 }
 

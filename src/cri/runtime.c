@@ -93,8 +93,9 @@ static CRI_T(RuntimeCondition) *condition(struct arena *a, const char *type, int
 	return out;
 }
 
-static CRI_T(RuntimeStatus) *conditions(const struct rpc_context *ctx, struct arena *a)
+static CRI_T(RuntimeStatus) *conditions(const struct rpc_context *ctx, struct call *c)
 {
+	struct arena *a = &c->arena;
 	CRI_T(RuntimeStatus) *out = CRI_NEW(a, runtime_status);
 	const struct cri *cri = cri_of(ctx);
 	struct err why;
@@ -103,7 +104,7 @@ static CRI_T(RuntimeStatus) *conditions(const struct rpc_context *ctx, struct ar
 	out->conditions = CRI_NEWV(a, 2);
 	rc = pods_runtime_ready(cri->pods, &why);
 	out->conditions[out->n_conditions++] = condition(a, "RuntimeReady", rc, "RuntimeNotReady", &why);
-	rc = ctx->owner == RPC_OWNER_KUBELET ? net_configured(cri->net, &why) : net_ready(cri->net, &why);
+	rc = net_status(cri->net, c, ctx->owner == RPC_OWNER_KUBELET ? NET_CONFIGURED : NET_READY, &why);
 	out->conditions[out->n_conditions++] = condition(a, "NetworkReady", rc, "NetworkPluginNotReady", &why);
 	return out;
 }
@@ -152,7 +153,7 @@ CRI_METHOD(status)
 	size_t n = strv_len(handlers);
 
 	(void)e;
-	out->status = conditions(ctx, &c->arena);
+	out->status = conditions(ctx, c);
 	out->runtime_handlers = CRI_NEWV(&c->arena, n);
 	for (size_t i = 0; i < n; i++)
 		out->runtime_handlers[out->n_runtime_handlers++] = handler_out(&c->arena, cri, handlers[i]);

@@ -27,7 +27,7 @@ struct config {
 		char *conf_dir;
 		char **bin_dirs;
 		int64_t timeout_ns;
-		bool default_network;
+		bool default_network, gc;
 	} cni;
 	struct {
 		int64_t driver;        /* enum config_cgroup_driver */

@@ -42,7 +42,7 @@ static int open_net(struct rooms *r, struct call *c, const struct config *config
 		.bin_dirs = config->cni.bin_dirs,
 		.default_conflist = config->cni.default_network ?
 				    net_default_conflist(&c->arena, DEFAULT_BRIDGE, DEFAULT_SUBNET) : NULL,
-		.plugin_timeout_ns = config->cni.timeout_ns,
+		.collects = config->cni.gc, .plugin_timeout_ns = config->cni.timeout_ns,
 	};
 
 	return net_open(&settings, r->catalog, &r->net, e);

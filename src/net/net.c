@@ -1,13 +1,10 @@
-#include "net/net.h"
-
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/steps.h"
 #include "net/attachment.h"
-#include "net/conf_dir.h"
+#include "net/inside.h"
 #include "net/orphans.h"
-#include "net/plugin.h"
 #include "net/runtime_config.h"
 #include "spec/cni_result.h"
 
@@ -21,13 +18,6 @@
 #endif
 
 #define INTERFACE "eth0"
-
-struct net {
-	struct arena arena; /* this struct's own memory, freed last */
-	struct catalog *catalog;
-	struct conf_dir confs;
-	struct plugin_place place;
-};
 
 /* -- open and close -- */
 
@@ -111,6 +101,11 @@ int net_open(const struct net_settings *settings, struct catalog *catalog, struc
 	};
 	conf_dir_init(&n->confs, arena_strdup(&arena, settings->conf_dir),
 		      arena_strdup(&arena, settings->default_conflist));
+	lock_init(&n->status.lock);
+	cond_init(&n->status.changed);
+	lock_init(&n->gate.lock);
+	cond_init(&n->gate.changed);
+	n->collects = settings->collects;
 	n->arena = arena;
 	*out = n;
 	return 0;
@@ -123,13 +118,17 @@ void net_close(struct net *n)
 	if (!n)
 		return;
 	conf_dir_end(&n->confs);
+	cond_destroy(&n->gate.changed);
+	lock_destroy(&n->gate.lock);
+	cond_destroy(&n->status.changed);
+	lock_destroy(&n->status.lock);
 	arena = n->arena;
 	arena_free(&arena);
 }
 
 /* -- ADD and DEL -- */
 
-static struct plugin_task task_of(const struct attachment *t, const struct cni_conf *conf, const char *command,
+struct plugin_task net_task_of(const struct attachment *t, const struct cni_conf *conf, const char *command,
 				  const char *netns)
 {
 	return (struct plugin_task){
@@ -156,7 +155,7 @@ static int run_del(struct net *n, struct call *c, const struct attachment *t, co
 
 	if (cni_conf_read(&c->arena, t->config, &conf, e) < 0)
 		return err_in(e, "recorded network of pod %s", t->pod_id);
-	task = task_of(t, &conf, "DEL", netns_if_there(netns));
+	task = net_task_of(t, &conf, "DEL", netns_if_there(netns));
 	for (size_t i = conf.nplugins; i-- > 0; ) {
 		const struct json *prev = cni_version_compare(conf.version, "0.4.0") >= 0 ? t->result : NULL;
 
@@ -184,7 +183,7 @@ static void undo_add(struct net *n, const struct attachment *t, const char *netn
 static int run_add(struct net *n, struct call *c, const struct attachment *t, const struct cni_conf *conf,
 		   const char *netns, struct cni_result *out, struct err *e)
 {
-	struct plugin_task task = task_of(t, conf, "ADD", netns);
+	struct plugin_task task = net_task_of(t, conf, "ADD", netns);
 
 	*out = (struct cni_result){ 0 };
 	for (size_t i = 0; i < conf->nplugins; i++) {
@@ -269,8 +268,7 @@ static int has_none_yet(struct net *n, struct arena *a, const char *pod_id, stru
 	return 0;
 }
 
-/* The network in use, as net_ready() and net_configured() see it. */
-static int conf_of(struct net *n, struct arena *a, const struct net_request *r, struct cni_conf *conf,
+int net_conf_of(struct net *n, struct arena *a, const struct net_request *r, struct cni_conf *conf,
 		   struct err *e)
 {
 	const char *source;
@@ -282,14 +280,33 @@ static int conf_of(struct net *n, struct arena *a, const struct net_request *r, 
 	return 0;
 }
 
-int net_add(struct net *n, struct call *c, const struct net_request *r, struct net_result *out, struct err *e)
+static int gate_enter(struct net *n, struct call *c, struct err *e)
+{
+	LOCKED(&n->gate.lock);
+
+	while (n->gate.collecting)
+		if (cond_wait(c, &n->gate.changed, &n->gate.lock, e) < 0)
+			return -1;
+	n->gate.adding++;
+	return 0;
+}
+
+static void gate_leave(struct net *n)
+{
+	LOCKED(&n->gate.lock);
+
+	n->gate.adding--;
+	cond_broadcast(&n->gate.changed);
+}
+
+static int add(struct net *n, struct call *c, const struct net_request *r, struct net_result *out, struct err *e)
 {
 	struct attachment t = { .version = ATTACHMENT_VERSION, .state = ATTACHMENT_ADDING,
 				.pod_id = arena_strdup(&c->arena, r->pod_id), .interface = INTERFACE };
 	struct cni_result result;
 	struct cni_conf conf;
 
-	if (conf_of(n, &c->arena, r, &conf, e) < 0 ||
+	if (net_conf_of(n, &c->arena, r, &conf, e) < 0 ||
 	    plugins_are_there(n, &c->arena, &conf, e) < 0 || has_none_yet(n, &c->arena, r->pod_id, e) < 0 ||
 	    args_of(&c->arena, r, &t.args, e) < 0 || capabilities_of(&c->arena, r, &t.capabilities, e) < 0)
 		return -1;
@@ -306,6 +323,17 @@ int net_add(struct net *n, struct call *c, const struct net_request *r, struct n
 	}
 	undo_add(n, &t, r->netns_path);
 	return -1;
+}
+
+int net_add(struct net *n, struct call *c, const struct net_request *r, struct net_result *out, struct err *e)
+{
+	int rc;
+
+	if (gate_enter(n, c, e) < 0)
+		return -1;
+	rc = add(n, c, r, out, e);
+	gate_leave(n);
+	return rc;
 }
 
 int net_del(struct net *n, struct call *c, const struct net_request *r, struct err *e)
@@ -358,7 +386,7 @@ static int ready_for(struct net *n, const struct net_request *r, struct err *e)
 	auto_arena a = { 0 };
 	struct cni_conf conf;
 
-	if (conf_of(n, &a, r, &conf, e) < 0)
+	if (net_conf_of(n, &a, r, &conf, e) < 0)
 		return -1;
 	return plugins_are_there(n, &a, &conf, e);
 }

@@ -17,6 +17,7 @@ struct net_settings {
 	const char *conf_dir;        /* "/etc/cni/net.d" */
 	char *const *bin_dirs;       /* "/opt/cni/bin", "/usr/lib/cni" */
 	const char *default_conflist; /* used while the folder has no valid file; NULL: none */
+	bool collects;               /* net_collect() does its work; the network is no other's */
 	int64_t plugin_timeout_ns;   /* a plugin that runs longer is killed with its session */
 };
 
@@ -65,6 +66,17 @@ int net_ready(struct net *n, struct err *e);
 /* The same, where the built-in default does not count: a node that joins a cluster must not be Ready
  * before the cluster's network has come. */
 int net_configured(struct net *n, struct err *e);
+
+/* net_ready() or net_configured(), and where the configuration is of CNI 1.1.0 what its plugins answer to STATUS: asked
+ * at most every ten seconds (two after a refusal), for five at most; several callers wait for one answer. */
+enum net_scope { NET_READY, NET_CONFIGURED };
+int net_status(struct net *n, struct call *c, enum net_scope scope, struct err *e);
+/* CNI CHECK (0.4.0 and newer, unless disableCheck): 0 where the pod's network is as ADD made it. Nothing recorded for
+ * the pod is success. ERR_STATE: it is being made or undone. Blocks as long as the plugins do. */
+int net_check(struct net *n, struct call *c, const char *pod_id, const char *netns_path, struct err *e);
+/* CNI GC (1.1.0, unless disableGC): the plugins of the network in use may let go of what is no pod's that is recorded
+ * here. Once at start, when the networks of pods that are gone have been undone. */
+int net_collect(struct net *n, struct call *c, struct err *e);
 
 /* The pod IDs that still have an attachment recorded (recovery ends those of unknown pods),
  * NULL-terminated. */

@@ -411,6 +411,16 @@ static void end_orphaned_networks(struct recovery *v)
 	}
 }
 
+static void collect_networks(struct recovery *v)
+{
+	auto_call c;
+	struct err e;
+
+	call_begin(&c, clock_mono_ns() + 30 * NS_PER_S);
+	if (net_collect(v->ps->net, &c, &e) < 0)
+		log_warn("the network's garbage is not collected: %s", e.msg);
+}
+
 static bool is_auto_removed_locked(const struct pod *p)
 {
 	if (p->owner != POD_OWNER_USER)
@@ -471,6 +481,7 @@ void *recover_thread(void *arg)
 			 (long long)((clock_mono_ns() - began) / NS_PER_MS), v.rebooted);
 		remove_auto_removed(&v);
 		end_orphaned_networks(&v);
+		collect_networks(&v);
 	}
 	arena_free(&v.arena);
 	return NULL;

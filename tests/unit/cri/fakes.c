@@ -349,9 +349,15 @@ bool pods_use_image(struct pods *ps, const char *image_id)
 	return fake.image_in_use;
 }
 
-int net_configured(struct net *n, struct err *e)
+int net_status(struct net *n, UNUSED struct call *c, UNUSED enum net_scope scope, struct err *e)
 {
 	return net_ready(n, e);
+}
+
+int net_check(UNUSED struct net *n, UNUSED struct call *c, UNUSED const char *pod_id, UNUSED const char *netns_path,
+	      UNUSED struct err *e)
+{
+	return 0;
 }
 
 int net_ready(struct net *n, struct err *e)

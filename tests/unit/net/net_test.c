@@ -23,7 +23,7 @@ struct world {
 
 static void world_open(struct world *w)
 {
-	struct net_settings s = { w->conf_dir, w->bin_dirs, w->fallback, NS_PER_S };
+	struct net_settings s = { w->conf_dir, w->bin_dirs, w->fallback, true, NS_PER_S };
 	struct err e;
 
 	assert_ok(catalog_open(path_join(&w->a, w->dir, "catalog.db"), &w->catalog, &e), e);
@@ -151,6 +151,91 @@ TEST(plugins_run_in_order_and_are_undone_in_reverse)
 	assert_non_null(strstr(text_of(w, "stdin.one.DEL"), "prevResult"));
 	assert_int_equal(recorded(w), 0);
 	assert_ok(del(w, NETNS, &e), e);
+	world_end(w);
+}
+
+#define RESULT_1_1 "{\"cniVersion\":\"1.1.0\",\"interfaces\":[{\"name\":\"eth0\",\"sandbox\":\"/n\"}]," \
+	"\"ips\":[{\"address\":\"10.1.2.3/24\",\"interface\":0}]}"
+#define GOOD_1_1 "[ $CNI_COMMAND = ADD ] && echo '" RESULT_1_1 "'; exit 0"
+#define REFUSE(command) "[ $CNI_COMMAND = " command " ] && { echo '{\"code\":50,\"msg\":\"the agent is down\"}'; exit 1; }; " GOOD_1_1
+
+static int status(struct world *w, struct err *e)
+{
+	auto_call c = { 0 };
+
+	call_begin(&c, 0);
+	return net_status(w->net, &c, NET_CONFIGURED, e);
+}
+
+TEST(plugins_of_cni_1_1_say_whether_they_can_work)
+{
+	struct world *w = world_new("{\"cniVersion\":\"1.1.0\",\"name\":\"n\",\"plugins\":[{\"type\":\"one\"},{\"type\":\"two\"}]}");
+	struct err e;
+
+	plugin(w, "one", GOOD_1_1);
+	plugin(w, "two", REFUSE("STATUS"));
+	assert_err(status(w, &e), e, ERR_UNAVAILABLE, "CNI plugin two, STATUS of network n: the agent is down (code 50)");
+	assert_err(status(w, &e), e, ERR_UNAVAILABLE, "the agent is down"); /* not asked again at once */
+	assert_string_equal(text_of(w, "calls"), "one STATUS \ntwo STATUS \n");
+	/* Another configuration is asked about at once. */
+	plugin(w, "two", GOOD_1_1);
+	file(w, "conf/10-net.conflist", "{\"cniVersion\":\"1.1.0\",\"name\":\"m\",\"plugins\":[{\"type\":\"two\"}]}", 0600);
+	assert_ok(status(w, &e), e);
+	assert_ok(status(w, &e), e);
+	assert_string_equal(text_of(w, "calls"), "one STATUS \ntwo STATUS \ntwo STATUS \n");
+	file(w, "conf/10-net.conflist", TWO, 0600);
+	assert_ok(status(w, &e), e); /* older plugins are not asked */
+	assert_string_equal(text_of(w, "calls"), "one STATUS \ntwo STATUS \ntwo STATUS \n");
+	world_end(w);
+}
+
+TEST(a_pods_network_is_checked_by_its_plugins)
+{
+	struct world *w = world_new(TWO);
+	auto_call c = { 0 };
+	struct err e;
+
+	call_begin(&c, 0);
+	plugin(w, "one", GOOD);
+	plugin(w, "two", GOOD);
+	assert_ok(net_check(w->net, &c, "pod1", NETNS, &e), e); /* none there */
+	assert_ok(add(w, NULL, &e), e);
+	assert_ok(net_check(w->net, &c, "pod1", NETNS, &e), e);
+	assert_non_null(strstr(text_of(w, "calls"), "one CHECK " NETNS "\ntwo CHECK " NETNS "\n"));
+	assert_non_null(strstr(text_of(w, "stdin.two.CHECK"), "\"prevResult\":{\"cniVersion\":\"1.0.0\""));
+	plugin(w, "two", REFUSE("CHECK"));
+	assert_err(net_check(w->net, &c, "pod1", NETNS, &e), e, ERR_UNAVAILABLE, "CHECK of network n: the agent is down");
+	assert_ok(del(w, NETNS, &e), e);
+	world_end(w);
+}
+
+static int collect(struct world *w, struct err *e)
+{
+	auto_call c = { 0 };
+
+	call_begin(&c, 0);
+	return net_collect(w->net, &c, e);
+}
+
+TEST(plugins_are_told_whom_there_is)
+{
+	struct world *w = world_new("{\"cniVersion\":\"1.1.0\",\"name\":\"n\",\"plugins\":[{\"type\":\"one\"},{\"type\":\"two\"}]}");
+	struct err e;
+
+	plugin(w, "one", GOOD_1_1);
+	plugin(w, "two", GOOD_1_1);
+	assert_ok(add(w, NULL, &e), e);
+	assert_ok(collect(w, &e), e);
+	assert_non_null(strstr(text_of(w, "stdin.two.GC"),
+			       "\"cni.dev/valid-attachments\":[{\"containerID\":\"pod1\",\"ifname\":\"eth0\"}]"));
+	plugin(w, "one", REFUSE("GC"));
+	assert_err(collect(w, &e), e, ERR_UNAVAILABLE, "CNI plugin one, GC of network n");
+	assert_true(ends_with(text_of(w, "calls"), "one GC \ntwo GC \n")); /* the others too */
+	assert_ok(del(w, NETNS, &e), e);
+	assert_ok(fs_remove_file(AT_FDCWD, path_join(&w->a, w->dir, "calls"), &e), e);
+	file(w, "conf/10-net.conflist", "{\"cniVersion\":\"1.1.0\",\"name\":\"n\",\"disableGC\":true,\"plugins\":[{\"type\":\"one\"}]}", 0600);
+	assert_ok(collect(w, &e), e);
+	assert_string_equal(text_of(w, "calls"), "");
 	world_end(w);
 }
 

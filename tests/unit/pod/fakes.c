@@ -552,6 +552,11 @@ int net_del(UNUSED struct net *n, UNUSED struct call *c, const struct net_reques
 	return 0;
 }
 
+int net_collect(UNUSED struct net *n, UNUSED struct call *c, UNUSED struct err *e)
+{
+	return 0;
+}
+
 int net_pods(UNUSED struct net *n, struct arena *a, char ***out, UNUSED struct err *e)
 {
 	char *all[MAX + 1];
