@@ -153,6 +153,14 @@ static int place(const struct child *c, const struct plan_mount *m, bool is_fold
 	return fd >= 0 ? fd : err_sys(e, errno, "open %s in the container (openat2)", m->destination);
 }
 
+int container_place(int root_fd, const char *path, bool is_folder, struct err *e)
+{
+	const struct child c = { .rootfd = root_fd };
+	const struct plan_mount m = { .destination = (char *)path };
+
+	return place(&c, &m, is_folder, e);
+}
+
 /* --- mounts --------------------------------------------------------------------------------------- */
 
 static bool is_on(int fd, long magic)

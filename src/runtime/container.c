@@ -445,8 +445,8 @@ static int launch(struct launch *l, const struct container_spec *s, struct conta
 	return rc;
 }
 
-static int make_cgroup(struct arena *a, const struct runtime *rt, const struct container_spec *s, bool *made,
-		       struct err *e)
+int container_cgroup_make(struct arena *a, const struct runtime *rt, const struct container_spec *s, bool *made,
+			  struct err *e)
 {
 	const struct oci_resources *r = s->config->on_linux->resources;
 	struct resource_plan plan;
@@ -530,7 +530,7 @@ int container_create(struct runtime *rt, struct arena *a, const struct container
 
 	if (streams(rt, s->std_in, s->std_out, s->std_err, e) < 0 || plan_make(a, rt, s, &plan, e) < 0)
 		return -1;
-	rc = s->cgroup ? make_cgroup(a, rt, s, &made, e) : 0;
+	rc = s->cgroup ? container_cgroup_make(a, rt, s, &made, e) : 0;
 	if (rc == 0)
 		rc = create(rt, s, &plan, &p, e);
 	plan_close(&plan);

@@ -120,6 +120,12 @@ struct container_process {
  * ERR_UNIMPLEMENTED (a wish that this version cannot fulfil, named). */
 int container_create(struct runtime *rt, struct arena *a, const struct container_spec *s,
 		     struct container_process *out, struct err *e);
+/* For who makes the process otherwise (a restore): the spec's cgroup alone, with its resources. *made: it was not
+ * there before. */
+int container_cgroup_make(struct arena *a, const struct runtime *rt, const struct container_spec *s, bool *made,
+			  struct err *e);
+/* Where a mount goes in a root, made if missing as a folder or a file, as container_create() does. The caller's fd. */
+int container_place(int root_fd, const char *path, bool is_folder, struct err *e);
 /* After CONTAINER_WAIT: lets it exec; the error of a failed exec comes here. Consumes p->start_fd. */
 int container_start(struct container_process *p, struct err *e);
 void container_process_close(struct container_process *p);

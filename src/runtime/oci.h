@@ -22,6 +22,7 @@ struct oci_app {
 	const char *root;               /* --root: one folder a container */
 	const char *log, *log_format;
 	int log_fd;                     /* --log's; -1: stderr alone */
+	const char *criu;               /* --criu: the program; NULL: that on PATH */
 	bool debug, systemd_cgroup, no_cgroup; /* no_cgroup: --cgroup-manager=disabled */
 	unsigned container_flags;       /* CONTAINER_…, of annotations */
 	const struct oci_command *command; /* the one under way */
@@ -41,6 +42,7 @@ struct oci_record {
 	char *rdt_group, *rdt_monitor;  /* what linux.intelRdt made; NULL: nothing to remove */
 	char *unit, *slice;             /* with --systemd-cgroup; NULL: no unit */
 	bool user_unit;                 /* of the user's own systemd */
+	char **stdio;                   /* what fds 0, 1, 2 were ("pipe:[7]"); NULL: a terminal */
 };
 
 struct oci_report {             /* runc's own form of the state */
@@ -65,6 +67,8 @@ int oci_runtime(struct oci_app *app, struct err *e); /* opens app->rt once */
 int oci_bundle_load(struct oci_app *app, const char *bundle, struct oci_config *out, struct err *e);
 /* As oci_config_validate(), with the place in the text. */
 int oci_bundle_validate(struct oci_app *app, const char *bundle, const struct oci_config *c, struct err *e);
+/* Clears a container away whose process has ended (or ends now): cgroup, unit, RDT, hooks, record. */
+int oci_record_end(struct oci_app *app, const struct oci_record *r, struct err *e);
 /* Runs the hooks for the end, if the bundle is still there; what fails is logged. */
 void oci_poststop(struct oci_app *app, const struct oci_record *r);
 /* Sets HOME where p's environment has none, as runc does: the user's in root's /etc/passwd, else "/". */
@@ -108,6 +112,8 @@ int oci_events_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_update_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_spec_command(struct oci_app *app, char *const *argv, struct err *e);
 int oci_features_command(struct oci_app *app, char *const *argv, struct err *e);
+int oci_checkpoint_command(struct oci_app *app, char *const *argv, struct err *e);
+int oci_restore_command(struct oci_app *app, char *const *argv, struct err *e);
 
 /* oci_systemd.c: containers that are systemd's units. */
 struct systemd_unit;            /* runtime/systemd.h */

@@ -85,6 +85,17 @@ void oci_poststop(struct oci_app *app, const struct oci_record *r)
 		container_hooks_run_all(&c.hooks->poststop, &state);
 }
 
+int oci_record_end(struct oci_app *app, const struct oci_record *r, struct err *e)
+{
+	if (r->cgroup && container_cgroup_remove(&app->rt.cgroups, r->cgroup, 10000, e) < 0)
+		return -1;
+	oci_unit_end(r);
+	if (oci_rdt_remove(r, e) < 0)
+		return -1;
+	oci_poststop(app, r);
+	return oci_record_drop(app, r->id, e);
+}
+
 int oci_delete_command(struct oci_app *app, char *const *argv, struct err *e)
 {
 	bool force = false;
@@ -122,13 +133,7 @@ int oci_delete_command(struct oci_app *app, char *const *argv, struct err *e)
 			return -1;
 		(void)poll(&end, 1, 10000);
 	}
-	if (r.cgroup && container_cgroup_remove(&app->rt.cgroups, r.cgroup, 10000, e) < 0)
-		return -1;
-	oci_unit_end(&r);
-	if (oci_rdt_remove(&r, e) < 0)
-		return -1;
-	oci_poststop(app, &r);
-	return oci_record_drop(app, id, e);
+	return oci_record_end(app, &r, e);
 }
 
 /* --- pause, resume ------------------------------------------------------------------------ */

@@ -1,4 +1,4 @@
-#include "runtime/oci.h"
+#include "runtime/oci_making.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -7,7 +7,7 @@
 #include "base/opt.h"
 #include "base/proc.h"
 #include "base/str.h"
-#include "runtime/systemd.h"
+#include "runtime/criu.h"
 
 #include <limits.h>
 #include <errno.h>
@@ -20,12 +20,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-struct create_options {
-	const char *bundle, *console_socket, *pidfd_socket, *pid_file;
-	bool detach, keep, no_pivot, no_new_keyring, no_subreaper;
-	int64_t preserve_fds;
-};
 
 int oci_runtime(struct oci_app *app, struct err *e)
 {
@@ -158,25 +152,17 @@ static void pass_listen_fds(struct oci_app *app, struct create_options *o, struc
 	p->env = strv_append(&app->arena, p->env, "LISTEN_PID=1");
 }
 
-struct making {
-	struct oci_app *app;
-	struct create_options o;
-	struct oci_config config;
-	struct oci_record record;
-	struct container_spec spec;
-	struct container_process process;
-	struct systemd_unit unit;       /* with --systemd-cgroup */
-	pid_t holder;                   /* keeps its scope until our process is in it; 0: none */
-};
-
-static int save(struct making *m, struct err *e)
+int oci_making_save(struct making *m, struct err *e)
 {
 	struct oci_record *r = &m->record;
 	char *created = arena_alloc(&m->app->arena, CLOCK_TEXT_MAX);
+	struct err ignored;
 
 	clock_format_rfc3339(clock_wall_ns(), created);
 	r->created = created;
 	r->pid = m->process.pid;
+	if (!m->config.process->terminal)
+		r->stdio = criu_descriptors_of(&m->app->arena, "/proc/self", &ignored); /* for a checkpoint to come */
 	if (proc_start_time(r->pid, &r->start_ticks, e) < 0 || oci_record_save(m->app, r, e) < 0 ||
 	    write_pid_file(m->o.pid_file, r->pid, e) < 0)
 		return -1;
@@ -200,7 +186,7 @@ static int create_process(struct making *m, struct err *e)
 	return oci_scope_begun(app, &m->unit, &m->config, &m->holder, e);
 }
 
-static void give_up(struct making *m)
+void oci_making_give_up(struct making *m)
 {
 	bool held = m->holder > 0;
 	struct err ignored;
@@ -227,7 +213,7 @@ static int launch(struct making *m, struct err *e)
 	if (oci_rdt_create(m->app, &m->config, &m->record, &rdt, e) < 0)
 		return -1;
 	m->spec.rdt_tasks_fd = rdt;
-	return create_process(m, e) < 0 ? -1 : save(m, e);
+	return create_process(m, e) < 0 ? -1 : oci_making_save(m, e);
 }
 
 static int poststart(const struct oci_config *c, const struct oci_record *r, struct err *e)
@@ -297,7 +283,7 @@ static int check_cgroup(struct making *m, struct err *e)
 }
 
 /* Loads, checks, reserves the name and makes the process. */
-static int make(struct making *m, const char *id, bool foreground, struct err *e)
+int oci_making_begin(struct making *m, const char *id, bool foreground, struct err *e)
 {
 	struct oci_app *app = m->app;
 	const char *bundle = m->o.bundle ? m->o.bundle : ".";
@@ -354,56 +340,57 @@ static int open_fifo(struct making *m, struct err *e)
 
 int oci_create_command(struct oci_app *app, char *const *argv, struct err *e)
 {
-	struct making m = { .app = app, .spec = CONTAINER_SPEC_INIT, .process = { .pidfd = -1, .console_fd = -1,
-										   .start_fd = -1 } };
+	struct making m = MAKING_INIT(app);
 	auto_fd int fifo = -1;
 	const char *id = NULL;
 
-	if (parse(app, argv, false, &m.o, &id, e) < 0 || make(&m, id, false, e) < 0)
+	if (parse(app, argv, false, &m.o, &id, e) < 0 || oci_making_begin(&m, id, false, e) < 0)
 		return -1;
 	m.spec.flags |= CONTAINER_WAIT;
 	fifo = open_fifo(&m, e);
 	m.spec.exec_fifo_fd = fifo;
 	if (fifo < 0 || launch(&m, e) < 0) {
-		give_up(&m);
+		oci_making_give_up(&m);
 		return -1;
 	}
 	container_process_close(&m.process);
 	return 0;
 }
 
-int oci_run_command(struct oci_app *app, char *const *argv, struct err *e)
+/* Detached, that was it; else until the container's end, which is then cleared away. */
+int oci_making_end(struct making *m, struct err *e)
 {
-	struct making m = { .app = app, .spec = CONTAINER_SPEC_INIT, .process = { .pidfd = -1, .console_fd = -1,
-										   .start_fd = -1 } };
 	struct err ignored;
-	const char *id = NULL;
 	int code = 0;
 
-	if (parse(app, argv, true, &m.o, &id, e) < 0 || make(&m, id, !m.o.detach, e) < 0)
+	if (!m->o.detach && oci_foreground(&m->process, m->process.console_fd, &code, e) < 0)
+		return -1;
+	container_process_close(&m->process);
+	if (m->o.detach || m->o.keep)
+		return code;
+	if ((m->spec.cgroup && container_cgroup_remove(&m->app->rt.cgroups, m->spec.cgroup, 2000, &ignored) < 0) ||
+	    oci_rdt_remove(&m->record, &ignored) < 0)
+		log_warn("%s", ignored.msg);
+	oci_unit_end(&m->record);
+	oci_poststop(m->app, &m->record);
+	(void)oci_record_drop(m->app, m->record.id, &ignored);
+	return code;
+}
+
+int oci_run_command(struct oci_app *app, char *const *argv, struct err *e)
+{
+	struct making m = MAKING_INIT(app);
+	const char *id = NULL;
+
+	if (parse(app, argv, true, &m.o, &id, e) < 0 || oci_making_begin(&m, id, !m.o.detach, e) < 0)
 		return -1;
 	if (!m.o.detach && !m.o.no_subreaper)
 		(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* orphans are reaped by our end at the latest */
 	if (launch(&m, e) < 0 || poststart(&m.config, &m.record, e) < 0) {
-		give_up(&m);
+		oci_making_give_up(&m);
 		return -1;
 	}
-	if (m.o.detach) {
-		container_process_close(&m.process);
-		return 0;
-	}
-	if (oci_foreground(&m.process, m.process.console_fd, &code, e) < 0)
-		return -1;
-	container_process_close(&m.process);
-	if (m.o.keep)
-		return code;
-	if ((m.spec.cgroup && container_cgroup_remove(&app->rt.cgroups, m.spec.cgroup, 2000, &ignored) < 0) ||
-	    oci_rdt_remove(&m.record, &ignored) < 0)
-		log_warn("%s", ignored.msg);
-	oci_unit_end(&m.record);
-	oci_poststop(app, &m.record);
-	(void)oci_record_drop(app, id, &ignored);
-	return code;
+	return oci_making_end(&m, e);
 }
 
 /* Kills the container where a hook fails: it is not what was asked for. */

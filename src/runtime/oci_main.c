@@ -28,6 +28,8 @@ static const struct oci_command commands[] = {
 	{ "resume", oci_resume_command, 0, "ID", "continue a frozen container" },
 	{ "update", oci_update_command, 0, "ID", "change a container's resources" },
 	{ "spec", oci_spec_command, 0, "", "write a config.json to start from" },
+	{ "checkpoint", oci_checkpoint_command, 0, "ID", "write a container's processes to files, by CRIU" },
+	{ "restore", oci_restore_command, 0, "ID", "continue a container from a checkpoint" },
 	{ "features", oci_features_command, 0, "", "print what this runtime supports" },
 };
 
@@ -163,6 +165,7 @@ int main(int argc, char **argv, char **envp)
 		{ OPT_FLAG, 0, "debug", &app.debug, NULL, "logs more" },
 		{ OPT_FLAG, 0, "systemd-cgroup", &app.systemd_cgroup, NULL, "cgroups by systemd" },
 		{ OPT_STR, 0, "cgroup-manager", &manager, "NAME", "cgroupfs, systemd or disabled (no cgroup is made or joined)" },
+		{ OPT_STR, 0, "criu", &app.criu, "PATH", "the CRIU program for checkpoint and restore" },
 		{ OPT_STR, 0, "rootless", &rootless, "BOOL", "true, false or auto" },
 		{ OPT_FLAG, 'v', "version", &version, NULL, "prints the version" },
 		{ OPT_FLAG, 'h', "help", &help, NULL, "prints this" },

@@ -29,6 +29,7 @@ static const struct json_field record_fields[] = {
 	{ "rdtMonitor", JSON_STR, offsetof(struct oci_record, rdt_monitor) },
 	{ "unit", JSON_STR, offsetof(struct oci_record, unit) },
 	{ "slice", JSON_STR, offsetof(struct oci_record, slice) },
+	{ "stdio", JSON_STRV, offsetof(struct oci_record, stdio) },
 	{ "userUnit", JSON_BOOL, offsetof(struct oci_record, user_unit) },
 	{ 0 },
 };
