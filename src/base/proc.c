@@ -65,6 +65,9 @@ CHILD_STACK static void child_fds(struct child *c)
 		child_fail(c, "dup");
 	if (s->mount_ns_fd >= 0 && setns(s->mount_ns_fd, CLONE_NEWNS) < 0)
 		child_fail(c, "setns");
+	for (size_t i = 0; i < s->nns_fds; i++)
+		if (setns(s->ns_fds[i], 0) < 0)
+			child_fail(c, "setns");
 	for (int i = 0; i < 3; i++)
 		if (dup2(parked[i], i) < 0)
 			child_fail(c, "dup2");
@@ -75,6 +78,16 @@ CHILD_STACK static void child_fds(struct child *c)
 		child_fail(c, "close_range");
 	if (s->file == NULL)
 		((struct proc_spec *)s)->exec_fd = keep_exec;
+}
+
+/* In the mount namespace that we come from, which has /proc. */
+CHILD_STACK static void child_oom_score(struct child *c)
+{
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || syscall(SYS_write, fd, "0", 1) < 0)
+		child_fail(c, "oom_score_adj");
+	(void)syscall(SYS_close, fd);
 }
 
 CHILD_STACK static void child_main(void *arg)
@@ -95,6 +108,8 @@ CHILD_STACK static void child_main(void *arg)
 		child_fail(c, "setsid");
 	if (s->flags & PROC_NEW_MOUNT_NS && unshare(CLONE_NEWNS) < 0)
 		child_fail(c, "unshare");
+	if (s->flags & PROC_OOM_SCORE_ZERO)
+		child_oom_score(c);
 	child_fds(c);
 	if (!(s->flags & PROC_KEEP_CWD) && chdir(s->cwd ? s->cwd : "/") < 0)
 		child_fail(c, "chdir");

@@ -22,6 +22,8 @@ struct proc_spec {
 	struct { int from, to; } fds[PROC_FDS_MAX]; /* further fds, `to` > 2 */
 	size_t nfds;
 	int mount_ns_fd;    /* setns into it before exec; -1: stay */
+	const int *ns_fds;  /* and into these, of any other kind but CLONE_NEWPID and CLONE_NEWUSER */
+	size_t nns_fds;
 	unsigned flags;
 	int parent_death_signal; /* 0: none; the kernel sends it when the thread that spawned ends */
 	int cgroup_fd;      /* of the unified hierarchy, to be born in (joining it costs milliseconds); -1: ours */
@@ -29,7 +31,8 @@ struct proc_spec {
 };
 #define PROC_SPEC_INIT { .exec_fd = -1, .std_in = -1, .std_out = -1, .std_err = -1, \
 			 .mount_ns_fd = -1, .cgroup_fd = -1 }
-enum { PROC_NEW_SESSION = BIT(0), PROC_KEEP_CWD = BIT(1), PROC_NEW_MOUNT_NS = BIT(2) };
+enum { PROC_NEW_SESSION = BIT(0), PROC_KEEP_CWD = BIT(1), PROC_NEW_MOUNT_NS = BIT(2),
+       PROC_OOM_SCORE_ZERO = BIT(3) /* the parent's may be a very low one */ };
 
 struct proc {
 	pid_t pid;

@@ -101,6 +101,10 @@ int cgroup_join_self(const struct cgroup_layout *l, const char *path, const char
 int cgroup_join_self_in(const struct cgroup_layout *l, const char *path, unsigned hierarchies, struct err *e);
 /* Another process, whole (cgroup.procs); for tests and for monitors. */
 int cgroup_join_pid(const struct cgroup_layout *l, const char *path, pid_t pid, struct err *e);
+/* In the exec hierarchy alone. */
+int cgroup_join_pid_exec(const struct cgroup_layout *l, const char *path, pid_t pid, struct err *e);
+/* v1 with the unified hierarchy beside it, which is the exec hierarchy then and which other runtimes do not use. */
+bool cgroup_is_hybrid(const struct cgroup_layout *l);
 
 /* All processes in it and below, in the arena; in the exec hierarchy (all are in every one). */
 int cgroup_pids(struct arena *a, const struct cgroup_layout *l, const char *path, pid_t **out, size_t *n,

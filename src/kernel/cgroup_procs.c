@@ -61,6 +61,19 @@ int cgroup_join_self_in(const struct cgroup_layout *l, const char *path, unsigne
 	return 0;
 }
 
+int cgroup_join_pid_exec(const struct cgroup_layout *l, const char *path, pid_t pid, struct err *e)
+{
+	char who[16];
+
+	(void)snprintf(who, sizeof(who), "%d", pid);
+	return join_one(&l->h[cgroup_exec_hierarchy(l)], path, "cgroup.procs", who, e);
+}
+
+bool cgroup_is_hybrid(const struct cgroup_layout *l)
+{
+	return l->nh > 1 && l->of[CGROUP_UNIFIED] >= 0;
+}
+
 int cgroup_join_pid(const struct cgroup_layout *l, const char *path, pid_t pid, struct err *e)
 {
 	char who[16];
