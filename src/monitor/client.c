@@ -56,12 +56,63 @@ static size_t sysctls_bytes(const struct monitor_sysctl *sysctls, size_t n)
 
 enum { SETUP_LEAN = BIT(0), SETUP_IN_UNIFIED = BIT(1) }; /* TAG_FLAGS of SETUP */
 
+/* The namespaces that the runtime's command is executed in: ours. */
+struct own_ns {
+	int mount, others[3];
+};
+
+static void own_ns_close(struct own_ns *n)
+{
+	fd_close(&n->mount);
+	for (size_t i = 0; i < ARRAY_SIZE(n->others); i++)
+		fd_close(&n->others[i]);
+}
+
+static int own_ns_open(struct own_ns *n, struct err *e)
+{
+	static const char *const others[ARRAY_SIZE(n->others)] = { "/proc/self/ns/net", "/proc/self/ns/ipc",
+								   "/proc/self/ns/uts" };
+
+	n->mount = fd_open(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY, e);
+	if (n->mount < 0)
+		return -1;
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		n->others[i] = fd_open(AT_FDCWD, others[i], O_RDONLY, e);
+		if (n->others[i] < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static size_t command_bytes(const struct monitor_command *x)
+{
+	size_t n = x ? strlen(x->path) + strlen(x->root) + strlen(x->dir) : 0;
+
+	for (char *const *arg = x ? x->args : NULL; arg && *arg; arg++)
+		n += strlen(*arg) + 16;
+	return n;
+}
+
+static void command_write(struct ask *q, const struct monitor_command *x, const struct own_ns *own)
+{
+	message_add_text(&q->w, TAG_HANDLER_PATH, x->path);
+	message_add_text(&q->w, TAG_HANDLER_ROOT, x->root);
+	message_add_text(&q->w, TAG_HANDLER_DIR, x->dir);
+	for (char *const *arg = x->args; arg && *arg; arg++)
+		message_add_text(&q->w, TAG_HANDLER_ARG, *arg);
+	ask_fd(q, TAG_HANDLER_DIR_FD, x->dir_fd);
+	ask_fd(q, TAG_HANDLER_MOUNT_NS_FD, own->mount);
+	for (size_t i = 0; i < ARRAY_SIZE(own->others); i++)
+		ask_fd(q, TAG_HANDLER_NS_FD, own->others[i]);
+}
+
 static void setup_write(struct call *c, struct ask *q, const struct monitor_program *p,
 			const struct monitor_pod_spec *s, int listen_fd, bool in_unified)
 {
 	const struct idmaps *maps = &s->idmaps;
 
 	ask_begin(c, q, MONITOR_OP_SETUP, sizeof(*p->cgroups) + sysctls_bytes(s->sysctls, s->nsysctls) +
+		  command_bytes(s->command) +
 		  (maps->nuids + maps->ngids) * sizeof(struct idmap));
 	if (maps->nuids || maps->ngids) {
 		message_add_bytes(&q->w, TAG_UID_MAP,
@@ -126,6 +177,7 @@ static int started_read(struct answer *a, const struct proc *proc, struct monito
 static int birth(struct call *c, const struct monitor_program *p, const struct monitor_pod_spec *s,
 		 int listen_fd, struct monitor_birth *out, struct err *e)
 {
+	AUTO(own_ns_close) struct own_ns own = { -1, { -1, -1, -1 } };
 	auto_fd int mine = -1, its = -1, cgroup_fd = -1;
 	struct ask q;
 	int pair[2];
@@ -140,6 +192,11 @@ static int birth(struct call *c, const struct monitor_program *p, const struct m
 	    cgroup_open_unified(p->cgroups, s->cgroup, &cgroup_fd, e) < 0)
 		return -1;
 	setup_write(c, &q, p, s, listen_fd, cgroup_fd >= 0);
+	if (s->command) {
+		if (own_ns_open(&own, e) < 0)
+			return -1;
+		command_write(&q, s->command, &own);
+	}
 	if (ask_send(c, mine, &q, e) < 0 || program_spawn(p, s->pod_id, its, cgroup_fd, &out->proc, e) < 0)
 		return -1;
 	out->fd = fd_take(&mine);

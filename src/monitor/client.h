@@ -37,6 +37,17 @@ struct monitor_sysctl {
 	const char *key, *value;   /* "net.ipv4.ip_forward" or with slashes */
 };
 
+/* An OCI runtime command that runs a pod's containers in knarr-pod's place; it is executed in knarrd's own namespaces.
+ * Its bundle (monitor_start_request) is a folder there with config.json and what that names as the root, mounted: neither
+ * root nor mounts go by fd then. */
+struct monitor_command {
+	const char *path;          /* of the program */
+	char *const *args;         /* global options before the verb */
+	const char *root;          /* its --root: made by the runtime, removed by knarrd when the pod has ended */
+	const char *dir;           /* knarr-pod's files for it, on the host, with */
+	int dir_fd;                /* this */
+};
+
 struct monitor_pod_spec {
 	const char *pod_id;
 	int run_dirfd;             /* /run/knarr/pods/ID : socket "monitor.sock" */
@@ -48,6 +59,7 @@ struct monitor_pod_spec {
 	size_t nsysctls;
 	const char *cgroup;        /* the folder, in every hierarchy, that knarr-pod itself joins ("knarr");
 				    * made if missing, shared by all monitors; NULL: stays in knarrd's */
+	const struct monitor_command *command; /* NULL: knarr-pod runs the containers itself */
 	int64_t oom_score_adj;     /* knarr-pod's own, as far as the kernel lets it; a container's is in its
 				    * config.json */
 };

@@ -36,8 +36,7 @@ size_t containers_alive(const struct pod *p)
 	size_t n = 0;
 
 	for (size_t i = 0; i < p->containers_top; i++)
-		n += p->containers[i].state == CONTAINER_RUNNING ||
-		     p->containers[i].state == CONTAINER_ENDING;
+		n += p->containers[i].state != CONTAINER_FREE && p->containers[i].state != CONTAINER_EXITED;
 	return n;
 }
 
@@ -130,6 +129,19 @@ static void exit_record_try(struct pod *p, struct container *c)
 	c->deadline_ns = c->unrecorded ? clock_mono_ns() + RECORD_RETRY_MS * NS_PER_MS : 0;
 }
 
+void container_finished(struct pod *p, struct container *c)
+{
+	exit_record_try(p, c);
+	c->state = CONTAINER_EXITED;
+	serve_tell_exit(p, c);
+	attach_container_ended(p, c);
+	execs_forget_container(p, c);
+	commands_forget_container(p, c);
+	run_forget(p, c);
+	if (p->state == POD_ENDING && !containers_alive(p))
+		serve_shutdown_done(p);
+}
+
 static int finish(struct pod *p, struct container *c)
 {
 	uint64_t oom_kills = 0;
@@ -140,14 +152,10 @@ static int finish(struct pod *p, struct container *c)
 	if (cgroup_oom_kills(&p->runtime.cgroups, c->cgroup, &oom_kills, &e) < 0)
 		oom_kills = 0; /* no memory controller: nobody counts */
 	c->exit.oom_killed = oom_kills && c->exit.code;
-	exit_record_try(p, c);
-	c->state = CONTAINER_EXITED;
-	serve_tell_exit(p, c);
-	attach_container_ended(p, c);
-	execs_forget_container(p, c);
-	run_forget(p, c);
-	if (p->state == POD_ENDING && !containers_alive(p))
-		serve_shutdown_done(p);
+	if (p->handler.path && runner_delete(p, c, &e) == 0)
+		c->state = CONTAINER_DELETING;
+	else
+		container_finished(p, c);
 	return 0;
 }
 
@@ -188,6 +196,13 @@ static int on_ended(struct pod *p, struct container *c, struct occasion *o, UNUS
 	return finish_if_quiet(p, c);
 }
 
+static int on_ended_early(UNUSED struct pod *p, struct container *c, struct occasion *o, UNUSED struct err *e)
+{
+	c->ended_early = true;
+	c->early_status = o->wait_status;
+	return 0;
+}
+
 static int on_quiet(struct pod *p, struct container *c, UNUSED struct occasion *o, UNUSED struct err *e)
 {
 	return finish_if_quiet(p, c);
@@ -207,11 +222,21 @@ static int on_kill(struct pod *p, struct container *c, struct occasion *o, struc
 {
 	if (o->signal < 1 || o->signal > SIGRTMAX)
 		return err_set(e, ERR_INVALID, "%d is no signal", o->signal);
+	/* The process of a runtime with a kernel of its own is none that could be asked to end. */
+	if (!o->kill_all && p->handler.path && o->signal != SIGKILL)
+		return runner_kill(p, c, o, e);
 	if (!o->kill_all)
 		return proc_signal(c->pidfd, o->signal, e);
 	if (o->signal == SIGKILL)
 		return cgroup_kill(&p->runtime.cgroups, c->cgroup, e);
 	return cgroup_signal(&p->runtime.cgroups, c->cgroup, o->signal, e);
+}
+
+/* The start fails, and answers so. */
+static int on_kill_early(struct pod *p, struct container *c, UNUSED struct occasion *o, struct err *e)
+{
+	commands_kill_of(p, c);
+	return cgroup_kill(&p->runtime.cgroups, c->cgroup, e);
 }
 
 static int on_reopen(UNUSED struct pod *p, struct container *c, struct occasion *o,
@@ -242,9 +267,18 @@ static int on_wrong_state(UNUSED struct pod *p, struct container *c, UNUSED stru
 	return err_set(e, ERR_STATE, "container %s is %s", c->id, container_state_name(c->state));
 }
 
-typedef int handler(struct pod *p, struct container *c, struct occasion *o, struct err *e);
+typedef int on_event(struct pod *p, struct container *c, struct occasion *o, struct err *e);
 
-static handler *const table[CONTAINER_STATE_COUNT][CONTAINER_EVENT_COUNT] = {
+static on_event *const table[CONTAINER_STATE_COUNT][CONTAINER_EVENT_COUNT] = {
+	[CONTAINER_STARTING] = {
+		[ON_ENDED] = on_ended_early,
+		[ON_STREAM_ENDED] = on_nothing,
+		[ON_TIME] = on_nothing,
+		[ON_KILL] = on_kill_early,
+		[ON_REOPEN] = on_reopen,
+		[ON_EXEC] = on_wrong_state,
+		[ON_FORGET] = on_wrong_state,
+	},
 	[CONTAINER_RUNNING] = {
 		[ON_ENDED] = on_ended,
 		[ON_STREAM_ENDED] = on_nothing, /* it may close its output and go on */
@@ -260,6 +294,15 @@ static handler *const table[CONTAINER_STATE_COUNT][CONTAINER_EVENT_COUNT] = {
 		[ON_TIME] = on_quiet,
 		[ON_KILL] = on_wrong_state,
 		[ON_REOPEN] = on_reopen,
+		[ON_EXEC] = on_wrong_state,
+		[ON_FORGET] = on_wrong_state,
+	},
+	[CONTAINER_DELETING] = {
+		[ON_ENDED] = on_nothing,
+		[ON_STREAM_ENDED] = on_nothing,
+		[ON_TIME] = on_nothing,
+		[ON_KILL] = on_wrong_state,
+		[ON_REOPEN] = on_nothing,
 		[ON_EXEC] = on_wrong_state,
 		[ON_FORGET] = on_wrong_state,
 	},
@@ -289,9 +332,9 @@ void containers_kill_all(struct pod *p)
 	for (size_t i = 0; i < p->containers_top; i++) {
 		struct container *c = &p->containers[i];
 
-		if (c->state != CONTAINER_RUNNING)
+		if (c->state != CONTAINER_RUNNING && c->state != CONTAINER_STARTING)
 			continue;
-		if (container_event(p, c, ON_KILL, &o, &ignored) < 0)
+		if (container_event(p, c, ON_KILL, &o, &ignored) < 0 && c->pidfd >= 0)
 			(void)proc_signal(c->pidfd, SIGKILL, &ignored); /* its end is what counts */
 	}
 }
@@ -347,11 +390,7 @@ static int mounts_read(struct request *r, struct run_mount *mounts, size_t *n, s
 }
 
 /* Ends that the container gets; closed here once it has them. */
-struct ends {
-	int in, out, err;
-};
-
-static void ends_close(struct ends *x)
+void run_files_close(struct run_files *x)
 {
 	fd_close(&x->in);
 	fd_close(&x->out);
@@ -367,7 +406,7 @@ static int stream_open(struct pod *p, struct container *c, enum stream s, int *w
 
 enum { START_STDIN = BIT(0), START_STDIN_ONCE = BIT(1), START_TTY = BIT(2) }; /* TAG_FLAGS */
 
-static int streams_open(struct pod *p, struct container *c, unsigned flags, struct ends *x, struct err *e)
+int container_streams_open(struct pod *p, struct container *c, unsigned flags, struct run_files *x, struct err *e)
 {
 	c->tty = flags & START_TTY;
 	if (c->tty)
@@ -381,9 +420,9 @@ static int streams_open(struct pod *p, struct container *c, unsigned flags, stru
 	return stream_open(p, c, STREAM_ERR, &x->err, e);
 }
 
-static int console_watch(struct pod *p, struct container *c, int *console, struct err *e)
+int container_console(struct pod *p, struct container *c, int console, struct err *e)
 {
-	c->streams[STREAM_OUT] = fd_take(console);
+	c->streams[STREAM_OUT] = console;
 	if (fd_set_nonblocking(c->streams[STREAM_OUT], e) < 0)
 		return -1;
 	return loop_watch(p, c->streams[STREAM_OUT], EPOLLIN, SOURCE_CONTAINER,
@@ -393,7 +432,7 @@ static int console_watch(struct pod *p, struct container *c, int *console, struc
 static int start_process(struct pod *p, struct container *c, struct request *r, struct err *e)
 {
 	unsigned flags = (unsigned)message_number(&r->m, TAG_FLAGS, 0);
-	AUTO(ends_close) struct ends x = { -1, -1, -1 };
+	AUTO(run_files_close) struct run_files x = { -1, -1, -1 };
 	struct run_mount mounts[FD_PASS_MAX];
 	struct run_start s = { .bundle = message_text(&r->m, TAG_BUNDLE, ""), .mounts = mounts,
 			       .tty = flags & START_TTY };
@@ -402,15 +441,15 @@ static int start_process(struct pod *p, struct container *c, struct request *r, 
 
 	if (mounts_read(r, mounts, &s.nmounts, e) < 0 ||
 	    request_need_fd(r, TAG_ROOT_FD, "root", &root, e) < 0 ||
-	    streams_open(p, c, flags, &x, e) < 0)
+	    container_streams_open(p, c, flags, &x, e) < 0)
 		return -1;
 	s.root_fd = root;
-	s.files = (struct run_files){ x.in, x.out, x.err }; /* in -1: the runtime's null */
+	s.files = x; /* in -1: the runtime's null */
 	c->exit.started_wall_ns = clock_wall_ns();
 	if (run_container(p, c, &s, &console, e) < 0)
 		return -1;
 	c->exit.pid = c->pid;
-	if (s.tty && console_watch(p, c, &console, e) < 0) {
+	if (s.tty && container_console(p, c, console, e) < 0) {
 		/* It runs, but nobody could hear it: ends like one that failed to start. */
 		(void)proc_signal(c->pidfd, SIGKILL, &(struct err){ 0 });
 		(void)waitpid(c->pid, NULL, 0);
@@ -419,12 +458,13 @@ static int start_process(struct pod *p, struct container *c, struct request *r, 
 	return 0;
 }
 
-static void container_abandon(struct pod *p, struct container *c)
+void container_abandon(struct pod *p, struct container *c)
 {
 	streams_close(c);
 	cri_log_close(&c->log);
 	fd_close(&c->config_fd);
 	fd_close(&c->pidfd);
+	commands_forget_container(p, c);
 	run_forget(p, c);
 	*c = (struct container){ .state = CONTAINER_FREE };
 }
@@ -434,6 +474,7 @@ int container_begin(struct pod *p, struct request *r, struct err *e)
 	struct err ignored;
 	struct container *c;
 	const char *id;
+	int rc;
 
 	if (message_need_text(&r->m, TAG_CONTAINER_ID, "container id", &id, e) < 0)
 		return -1;
@@ -441,12 +482,16 @@ int container_begin(struct pod *p, struct request *r, struct err *e)
 	if (!c)
 		return -1;
 	(void)request_need_fd(r, TAG_LOG_FD, "log", &c->log.fd, &ignored); /* -1: no log is wanted */
-	if (request_need_fd(r, TAG_CONFIG_FD, "config", &c->config_fd, e) < 0 ||
-	    start_process(p, c, r, e) < 0) {
+	rc = request_need_fd(r, TAG_CONFIG_FD, "config", &c->config_fd, e);
+	if (rc == 0)
+		rc = p->handler.path ? runner_start(p, c, r, e) : start_process(p, c, r, e);
+	if (rc < 0) {
 		attach_failed(p, id);
 		container_abandon(p, c);
 		return -1;
 	}
+	if (rc == REQUEST_WAITS)
+		return rc;
 	(void)proc_start_time(c->pid, &c->start_ticks, &ignored); /* a zombie at worst: it is not reaped yet */
 	c->state = CONTAINER_RUNNING;
 	container_describe(&r->answer, c);

@@ -1,6 +1,8 @@
+#include "base/fs.h"
 #include "monitor/state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -188,6 +190,8 @@ static void exec_free(struct exec *x)
 {
 	for (int s = 0; s < STREAM_COUNT; s++)
 		collector_free(&x->streams[s]);
+	for (size_t i = 0; i < ARRAY_SIZE(x->client); i++)
+		fd_close(&x->client[i]);
 	if (x->container && x->slot != SLOT_NONE)
 		slot_drop(x->container->slots_used, x->slot);
 	*x = (struct exec){ .state = EXEC_FREE };
@@ -267,9 +271,21 @@ static void on_client_lost(UNUSED struct pod *p, struct exec *x, UNUSED int stat
 	x->conn = NULL;
 }
 
-typedef void handler(struct pod *p, struct exec *x, int status);
+/* It is killed as soon as it is known. */
+static void on_timeout_early(UNUSED struct pod *p, struct exec *x, UNUSED int status)
+{
+	x->timed_out = true;
+}
 
-static handler *const table[EXEC_STATE_COUNT][EXEC_EVENT_COUNT] = {
+typedef void on_event(struct pod *p, struct exec *x, int status);
+
+static on_event *const table[EXEC_STATE_COUNT][EXEC_EVENT_COUNT] = {
+	[EXEC_STARTING] = {
+		[EXEC_ON_ENDED] = on_nothing,
+		[EXEC_ON_STREAM_ENDED] = on_nothing,
+		[EXEC_ON_TIME] = on_timeout_early,
+		[EXEC_ON_CLIENT_GONE] = on_client_lost,
+	},
 	[EXEC_RUNNING] = {
 		[EXEC_ON_ENDED] = on_ended,
 		[EXEC_ON_STREAM_ENDED] = on_nothing,
@@ -308,7 +324,7 @@ void execs_forget_container(struct pod *p, const struct container *c)
 void execs_kill_all(struct pod *p)
 {
 	for (size_t i = 0; i < p->execs_top; i++)
-		if (p->execs[i].state == EXEC_RUNNING)
+		if (p->execs[i].state == EXEC_RUNNING || p->execs[i].state == EXEC_STARTING)
 			exec_event(p, &p->execs[i], EXEC_ON_TIME, 0);
 }
 
@@ -323,7 +339,8 @@ static struct exec *exec_new(struct pod *p, struct container *c, struct err *e)
 			continue;
 		p->execs_top = MAX(p->execs_top, i + 1);
 		*x = (struct exec){ .container = c, .slot = SLOT_NONE,
-				    .streams = { { .fd = -1, .file = -1 }, { .fd = -1, .file = -1 } } };
+				    .streams = { { .fd = -1, .file = -1 }, { .fd = -1, .file = -1 } },
+				    .client = { -1, -1, -1 } };
 		return x;
 	}
 	err_set(e, ERR_EXHAUSTED, "pod %s runs %d execs already", p->id, EXECS_MAX);
@@ -402,6 +419,15 @@ static int collector_open(struct pod *p, struct exec *x, enum stream s, int *wri
 	return loop_watch(p, k->fd, EPOLLIN, SOURCE_EXEC, (size_t)(x - p->execs), s, e);
 }
 
+/* By another runtime: exec_begun() goes on. */
+static int exec_begin(struct pod *p, struct exec *x, const struct run_exec *run, struct err *e)
+{
+	if (runner_exec(p, x, run, e) < 0)
+		return -1;
+	x->state = EXEC_STARTING;
+	return 0;
+}
+
 static int sync_run(struct pod *p, struct exec *x, struct request *r, struct err *e)
 {
 	struct run_exec run = { .slot = x->slot };
@@ -415,6 +441,8 @@ static int sync_run(struct pod *p, struct exec *x, struct request *r, struct err
 		return -1;
 	run.argv = argv;
 	run.files = (struct run_files){ -1, out, err_end };
+	if (p->handler.path)
+		return exec_begin(p, x, &run, e);
 	return run_exec(p, x->container, &run, &x->pid, &no_console, e);
 }
 
@@ -448,17 +476,17 @@ static int session_pipes(unsigned flags, struct session_ends *x, struct err *e)
 	return 0;
 }
 
-static void session_answer(struct pod *p, struct request *r, const struct session_ends *x)
+static void session_answer(struct pod *p, struct exec *x, const struct run_files *client, int tty)
 {
-	unsigned flags = (unsigned)message_number(&r->m, TAG_FLAGS, 0);
-	bool tty = x->tty >= 0;
+	struct request r = { .conn = x->conn };
+	char space[1024];
 
-	message_begin(&r->answer, r->answer.p, r->answer.max, MONITOR_OP_EXEC_STREAM, MESSAGE_ANSWER | MESSAGE_MORE);
-	answer_fd(r, TAG_SESSION_IN_FD, tty && flags & SESSION_IN ? x->tty : x->client.in);
-	answer_fd(r, TAG_SESSION_OUT_FD, tty && flags & SESSION_OUT ? x->tty : x->client.out);
-	answer_fd(r, TAG_SESSION_ERR_FD, x->client.err);
-	answer_fd(r, TAG_SESSION_TTY_FD, x->tty);
-	(void)conn_tell(p, r->conn, &r->answer, r->answer_fds, r->answer_nfds); /* one that has gone ends the exec */
+	message_begin(&r.answer, space, sizeof(space), MONITOR_OP_EXEC_STREAM, MESSAGE_ANSWER | MESSAGE_MORE);
+	answer_fd(&r, TAG_SESSION_IN_FD, tty >= 0 && x->flags & SESSION_IN ? tty : client->in);
+	answer_fd(&r, TAG_SESSION_OUT_FD, tty >= 0 && x->flags & SESSION_OUT ? tty : client->out);
+	answer_fd(&r, TAG_SESSION_ERR_FD, client->err);
+	answer_fd(&r, TAG_SESSION_TTY_FD, tty);
+	(void)conn_tell(p, r.conn, &r.answer, r.answer_fds, r.answer_nfds); /* one that has gone ends the exec */
 }
 
 static int session_run(struct pod *p, struct exec *x, struct request *r, struct session_ends *ends, struct err *e)
@@ -474,6 +502,15 @@ static int session_run(struct pod *p, struct exec *x, struct request *r, struct 
 		return -1;
 	run.argv = argv;
 	run.files = ends->process;
+	x->flags = flags;
+	if (p->handler.path) {
+		if (exec_begin(p, x, &run, e) < 0)
+			return -1;
+		x->client[STREAM_OUT] = fd_take(&ends->client.out);
+		x->client[STREAM_ERR] = fd_take(&ends->client.err);
+		x->client[STREAM_COUNT] = fd_take(&ends->client.in);
+		return 0;
+	}
 	if (run_exec(p, x->container, &run, &x->pid, &ends->tty, e) < 0)
 		return -1;
 	if (ends->tty < 0 || fd_set_nonblocking(ends->tty, e) == 0)
@@ -506,7 +543,8 @@ static int exec_prepare(struct pod *p, struct request *r, struct exec **out, str
 
 static void exec_runs(struct exec *x, struct request *r)
 {
-	x->state = EXEC_RUNNING;
+	if (x->state != EXEC_STARTING)
+		x->state = EXEC_RUNNING;
 	x->conn = r->conn;
 }
 
@@ -540,6 +578,80 @@ int exec_session(struct pod *p, struct request *r, struct err *e)
 		return -1;
 	}
 	exec_runs(x, r);
-	session_answer(p, r, &ends);
+	if (x->state == EXEC_RUNNING)
+		session_answer(p, x, &ends.client, ends.tty);
 	return REQUEST_WAITS;
+}
+
+/* --- by another runtime --------------------------------------------------------------------------------------- */
+
+enum { CHILDREN_MAX = 4096, DEPTH_MAX = 64 };
+
+/* The process, and what it has forked meanwhile, into the exec's cgroup. */
+static void tree_place(struct pod *p, const char *cgroup, pid_t pid, unsigned depth)
+{
+	auto_arena a = { 0 };
+	struct err ignored;
+	struct str text;
+	int64_t child;
+
+	/* It may have ended. */
+	if (cgroup_join_pid_exec(&p->runtime.cgroups, cgroup, pid, &ignored) < 0 || depth == DEPTH_MAX ||
+	    fs_read_file(&a, AT_FDCWD, arena_printf(&a, "/proc/%d/task/%d/children", pid, pid), CHILDREN_MAX, &text,
+			 &ignored) < 0)
+		return;
+	while (text.p)
+		if (str_to_i64(str_cut(&text, ' '), &child, &ignored) == 0 && child > 1 && child <= INT32_MAX)
+			tree_place(p, cgroup, (pid_t)child, depth + 1);
+}
+
+static int begun(struct pod *p, struct exec *x, const struct command *by, int *tty, struct err *e)
+{
+	char cgroup[CGROUP_TEXT_MAX + 32];
+
+	if (command_pid(p, by, &x->pid, e) < 0)
+		return -1;
+	if (x->container && x->container->cgroup[0]) {
+		run_cgroup_slot(x->container, x->slot, cgroup, sizeof(cgroup));
+		tree_place(p, cgroup, x->pid, 0);
+	}
+	if (by->console < 0)
+		return 0;
+	if (command_console_take(by, tty, e) == 0 && fd_set_nonblocking(*tty, e) == 0)
+		return 0;
+	tree_kill(p, x); /* an orphan then */
+	return -1;
+}
+
+void exec_begun(struct pod *p, struct exec *x, const struct command *by, const struct err *failure)
+{
+	const struct run_files client = { x->client[STREAM_COUNT], x->client[STREAM_OUT], x->client[STREAM_ERR] };
+	struct conn *conn = x->conn;
+	auto_fd int tty = -1;
+	struct err e;
+	int status;
+
+	if (failure)
+		e = *failure;
+	if (failure || begun(p, x, by, &tty, &e) < 0) {
+		unsigned op = x->session ? MONITOR_OP_EXEC_STREAM : MONITOR_OP_EXEC_SYNC;
+
+		exec_free(x);
+		if (conn)
+			conn_send_error(p, conn, op, &e);
+		return;
+	}
+	x->state = EXEC_RUNNING;
+	if (x->session && conn)
+		session_answer(p, x, &client, tty);
+	for (size_t i = 0; i < ARRAY_SIZE(x->client); i++)
+		fd_close(&x->client[i]);
+	if (x->state == EXEC_FREE)
+		return;
+	if (command_orphan(p, x->pid, &status))
+		exec_event(p, x, EXEC_ON_ENDED, status);
+	else if (!x->conn)
+		exec_event(p, x, EXEC_ON_CLIENT_GONE, 0);
+	else if (x->timed_out)
+		exec_event(p, x, EXEC_ON_TIME, 0);
 }

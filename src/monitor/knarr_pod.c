@@ -43,6 +43,7 @@ static int signals_open(struct pod *p, struct err *e)
 static int begin(struct pod *p, struct err *e)
 {
 	p->listen = p->state_dir = p->signals = p->pod_pidns = p->pod_userns = -1;
+	p->handler.dir_fd = p->handler.mount_ns_fd = -1;
 	p->scratch = scratch;
 	p->packet = packet;
 	p->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -45,8 +45,11 @@ static void child_ended(struct pod *p, pid_t pid, int status)
 	struct occasion o = { .wait_status = status };
 	struct err ignored;
 
+	if (command_child_ended(p, pid, status))
+		return;
 	for (size_t i = 0; i < p->containers_top; i++)
-		if (p->containers[i].state == CONTAINER_RUNNING && p->containers[i].pid == pid) {
+		if ((p->containers[i].state == CONTAINER_RUNNING || p->containers[i].state == CONTAINER_STARTING) &&
+		    p->containers[i].pid == pid) {
 			(void)container_event(p, &p->containers[i], ON_ENDED, &o, &ignored);
 			return;
 		}
@@ -57,7 +60,8 @@ static void child_ended(struct pod *p, pid_t pid, int status)
 		}
 	if (pid == p->init_pid)
 		p->init_pid = 0;
-	/* Else an orphan that came to us as the subreaper. */
+	else /* an orphan that came to us as the subreaper */
+		command_orphan_ended(p, pid, status);
 }
 
 static void children_reap(struct pod *p)
@@ -116,6 +120,9 @@ static int timeout_ms(const struct pod *p)
 	for (size_t i = 0; i < p->execs_top; i++)
 		if (p->execs[i].state != EXEC_FREE)
 			earlier(&next, p->execs[i].deadline_ns);
+	for (size_t i = 0; i < p->commands_top; i++)
+		if (p->commands[i].pid > 0)
+			earlier(&next, p->commands[i].deadline_ns);
 	if (!next)
 		return p->rested ? -1 : IDLE_MS;
 	left = next - clock_mono_ns();
@@ -145,6 +152,14 @@ static void deadlines(struct pod *p)
 			continue;
 		x->deadline_ns = 0;
 		exec_event(p, x, EXEC_ON_TIME, 0);
+	}
+	for (size_t i = 0; i < p->commands_top; i++) {
+		struct command *x = &p->commands[i];
+
+		if (x->pid <= 0 || !x->deadline_ns || x->deadline_ns > now)
+			continue;
+		x->deadline_ns = 0;
+		command_time(p, x);
 	}
 	if (p->shutdown_deadline_ns && p->shutdown_deadline_ns <= now)
 		serve_shutdown_done(p);

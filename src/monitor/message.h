@@ -85,6 +85,8 @@ enum message_tag {
 	TAG_ARG,                           /* argv, one by one */
 	TAG_REASON, TAG_MESSAGE,
 	TAG_VERSION_TEXT,
+	TAG_HANDLER_PATH, TAG_HANDLER_ROOT, TAG_HANDLER_DIR,
+	TAG_HANDLER_ARG,                   /* one by one */
 
 	TAG_LISTEN_FD = MESSAGE_FD + 1,
 	TAG_STATE_DIR_FD,
@@ -95,6 +97,9 @@ enum message_tag {
 	TAG_USERNS_FD,
 	TAG_SESSION_IN_FD, TAG_SESSION_OUT_FD, TAG_SESSION_ERR_FD, TAG_SESSION_TTY_FD,
 	TAG_INET_FD, TAG_INET6_FD,
+	TAG_HANDLER_DIR_FD,
+	TAG_HANDLER_MOUNT_NS_FD,
+	TAG_HANDLER_NS_FD,                 /* each of the others */
 
 	TAG_OUTPUT = MESSAGE_BYTES + 1,
 	TAG_ERROUT,

@@ -181,6 +181,23 @@ static int create(struct pod *p, struct arena *a, struct container *c, const str
 	return rc;
 }
 
+int run_describe(struct container *c, struct err *e)
+{
+	const struct oci_namespace *pid;
+	struct oci_config config = { 0 };
+	auto_arena a = { 0 };
+	bool held = false;
+
+	if (config_load(&a, c->config_fd, &config, e) < 0 || oci_config_validate(&config, e) < 0 ||
+	    cgroup_take(&a, c, &config, &held, e) < 0)
+		return -1;
+	if (!config.process || c->tty != config.process->terminal)
+		return err_set(e, ERR_INVALID, "container %s: the request and config.json differ on the terminal", c->id);
+	pid = oci_namespace_find(&config, "pid");
+	c->own_pid_ns = pid && str_is_empty(pid->path);
+	return 0;
+}
+
 int run_container(struct pod *p, struct container *c, const struct run_start *s, int *console,
 		  struct err *e)
 {
@@ -227,6 +244,20 @@ static void exec_process(struct arena *a, const struct oci_process *own, const s
 	}
 	if (!has_term(out->env))
 		out->env = strv_append(a, out->env, "TERM=xterm"); /* what the other runtimes of a node say */
+}
+
+int run_exec_json(struct container *c, const struct run_exec *r, struct buf *out, struct err *e)
+{
+	struct oci_config config = { 0 };
+	struct oci_process what;
+	auto_arena a = { 0 };
+
+	if (config_load(&a, c->config_fd, &config, e) < 0)
+		return -1;
+	if (!config.process)
+		return err_set(e, ERR_INVALID, "config.json of container %s without process", c->id);
+	exec_process(&a, config.process, r, &what);
+	return oci_process_write(out, &what, e);
 }
 
 int run_exec(struct pod *p, struct container *c, const struct run_exec *r, pid_t *pid, int *console, struct err *e)

@@ -36,6 +36,10 @@ void conn_close(struct pod *p, struct conn *c)
 	for (size_t i = 0; i < p->execs_top; i++)
 		if (p->execs[i].state != EXEC_FREE && p->execs[i].conn == c)
 			exec_event(p, &p->execs[i], EXEC_ON_CLIENT_GONE, 0);
+	for (size_t i = 0; i < p->containers_top; i++)
+		if (p->containers[i].starter == c)
+			p->containers[i].starter = NULL;
+	commands_forget_conn(p, c);
 	for (size_t i = 0; i < p->attaches_top; i++)
 		if (p->attaches[i].state != ATTACH_FREE && p->attaches[i].conn == c)
 			attach_client_gone(p, &p->attaches[i]);
@@ -224,6 +228,7 @@ static int op_kill(struct pod *p, struct request *r, struct err *e)
 	struct occasion o = {
 		.signal = (int)MIN(message_number(&r->m, TAG_SIGNAL, 0), UINT64_C(1000)),
 		.kill_all = message_number(&r->m, TAG_KILL_WHAT, 0) == MONITOR_KILL_ALL,
+		.conn = r->conn,
 	};
 	struct container *c;
 

@@ -280,7 +280,7 @@ static int setup_steps(struct pod *p, struct request *r, struct err *e)
 	p->namespaces = (unsigned)message_number(&r->m, TAG_NAMESPACES, 0);
 	if (request_need_fd(r, TAG_LISTEN_FD, "socket", &p->listen, e) < 0 ||
 	    request_need_fd(r, TAG_STATE_DIR_FD, "state folder", &p->state_dir, e) < 0 ||
-	    runtime_take(p, r, e) < 0)
+	    runtime_take(p, r, e) < 0 || handler_take(p, r, e) < 0)
 		return -1;
 	if (*cgroup && cgroup_join_self(&p->runtime.cgroups, cgroup, NULL, skip, e) < 0)
 		return -1;

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "kernel/cgroup.h"
+#include "monitor/command.h"
 #include "monitor/cri_log.h"
 #include "monitor/exit_record.h"
 #include "monitor/message.h"
@@ -38,8 +39,10 @@ enum stream { STREAM_OUT, STREAM_ERR, STREAM_COUNT };
 
 #define CONTAINER_STATES(X)                                                       \
 	X(FREE, "free")                                                           \
+	X(STARTING, "starting") /* by another runtime, whose commands run */          \
 	X(RUNNING, "running")                                                     \
 	X(ENDING, "ending")  /* its first process is reaped, its log is not at its end */ \
+	X(DELETING, "ending") /* the other runtime's delete runs */                   \
 	X(EXITED, "exited")  /* recorded and told */
 enum container_state {
 #define X(name, text) CONTAINER_##name,
@@ -81,6 +84,9 @@ struct container {
 	bool own_pid_ns;                /* then the kernel kills the rest when the first process ends */
 	int config_fd;                  /* for execs; -1 once it has ended */
 	char cgroup[CGROUP_TEXT_MAX];   /* path below the hierarchies; "" once it is removed */
+	struct conn *starter;           /* of a starting one: who waits for it, NULL: nobody any more */
+	bool ended_early;               /* before it was known to run */
+	int early_status;
 	bool unrecorded;                /* the exit could not be written yet */
 	int64_t drain_until_ns;
 	/* Exec cgroups "<cgroup>/knarr-exec-N", a bit each; those killed are not to be used again (slot_renew). */
@@ -93,6 +99,7 @@ struct occasion {
 	enum stream stream;             /* STREAM_ENDED */
 	int signal;                     /* KILL */
 	bool kill_all;
+	struct conn *conn;              /* KILL: whom to answer when it is done later */
 	int log_fd;                     /* REOPEN: taken */
 };
 
@@ -111,9 +118,21 @@ void container_resume(struct pod *p, struct container *c, enum stream s);
 void containers_kill_all(struct pod *p);
 size_t containers_alive(const struct pod *p);
 
+/* For runner.c: the ends that the process gets are the caller's; the terminal is taken. */
+struct run_files;
+void run_files_close(struct run_files *x);
+int container_streams_open(struct pod *p, struct container *c, unsigned flags, struct run_files *x, struct err *e);
+int container_console(struct pod *p, struct container *c, int console, struct err *e);
+void container_abandon(struct pod *p, struct container *c); /* one that was not started */
+void container_finished(struct pod *p, struct container *c); /* nothing of it is left: recorded and told */
+
 /* --- exec sessions ---------------------------------------------------------------------------------- */
 
-enum exec_state { EXEC_FREE, EXEC_RUNNING, EXEC_KILLED, EXEC_DRAINING, EXEC_STATE_COUNT };
+enum exec_state {
+	EXEC_FREE,
+	EXEC_STARTING,                  /* by another runtime, whose command runs */
+	EXEC_RUNNING, EXEC_KILLED, EXEC_DRAINING, EXEC_STATE_COUNT
+};
 #define EXEC_EVENTS(X)                                                  \
 	X(ENDED)         /* its first process is reaped */              \
 	X(STREAM_ENDED)                                                 \
@@ -146,12 +165,16 @@ struct exec {
 	struct collector streams[STREAM_COUNT];
 	int code;
 	bool timed_out;
+	unsigned flags;                 /* of a session, enum session_flag */
+	int client[STREAM_COUNT + 1];   /* of a starting session: the client's ends of stdout, stderr, stdin */
 };
 
 int exec_start(struct pod *p, struct request *r, struct err *e); /* op EXEC_SYNC; answers later */
 int exec_session(struct pod *p, struct request *r, struct err *e); /* op EXEC_STREAM; the same */
 void exec_event(struct pod *p, struct exec *x, enum exec_event ev, int wait_status);
 void exec_readable(struct pod *p, struct exec *x, enum stream s);
+/* The other runtime's command has ended, and with it the start. */
+void exec_begun(struct pod *p, struct exec *x, const struct command *by, const struct err *failure);
 void execs_forget_container(struct pod *p, const struct container *c);
 void execs_kill_all(struct pod *p);
 
@@ -242,16 +265,21 @@ struct pod {
 	int pod_userns;                 /* MONITOR_USERNS_FD; -1: none */
 	struct idmaps maps;             /* its */
 	struct runtime runtime;         /* with the cgroup hierarchies */
+	struct handler handler;         /* who runs the containers */
+	uint64_t command_count;
 	char *scratch;                  /* SCRATCH_BYTES, for what is read from pipes */
 	char *packet;                   /* MESSAGE_MAX, the request being served */
 	bool rested;                    /* nothing happened since rest() */
 	int64_t shutdown_deadline_ns;
 	/* Of each table only what lies below its top was ever used: no page above is looked at. */
-	size_t containers_top, execs_top, attaches_top, conns_top;
+	size_t containers_top, execs_top, attaches_top, conns_top, commands_top, orphans_next;
 	struct container containers[CONTAINERS_MAX];
 	struct exec execs[EXECS_MAX];
 	struct attach attaches[ATTACHES_MAX];
 	struct conn conns[CONNS_MAX];
+	struct command commands[COMMANDS_MAX];
+	struct orphan orphans[ORPHANS_MAX];
+	struct err start_errors[CONTAINERS_MAX]; /* of those that are cleared away before it is told */
 	struct conn *shutdown_conn;
 	bool quit;
 };
@@ -297,6 +325,11 @@ struct run_exec {
 int run_container(struct pod *p, struct container *c, const struct run_start *s, int *console,
 		  struct err *e);
 int run_exec(struct pod *p, struct container *c, const struct run_exec *r, pid_t *pid, int *console, struct err *e);
+/* Fills what config.json says of it: cgroup, own_pid_ns. ERR_INVALID: it and c->tty differ. */
+int run_describe(struct container *c, struct err *e);
+/* The process of an exec for another runtime, as JSON. */
+struct buf;
+int run_exec_json(struct container *c, const struct run_exec *r, struct buf *out, struct err *e);
 void run_cgroup_slot(const struct container *c, unsigned slot, char *out, size_t max);
 /* The cgroup goes, and what memory the container holds. */
 void run_forget(struct pod *p, struct container *c);
