@@ -93,7 +93,8 @@ static CRI_T(RuntimeCondition) *condition(struct arena *a, const char *type, int
 	return out;
 }
 
-static CRI_T(RuntimeStatus) *conditions(const struct rpc_context *ctx, struct call *c)
+/* handlers: NULL where there are none but our own. */
+static CRI_T(RuntimeStatus) *conditions(const struct rpc_context *ctx, struct call *c, CRI_T(RuntimeCondition) *handlers)
 {
 	struct arena *a = &c->arena;
 	CRI_T(RuntimeStatus) *out = CRI_NEW(a, runtime_status);
@@ -101,11 +102,13 @@ static CRI_T(RuntimeStatus) *conditions(const struct rpc_context *ctx, struct ca
 	struct err why;
 	int rc;
 
-	out->conditions = CRI_NEWV(a, 2);
+	out->conditions = CRI_NEWV(a, 3);
 	rc = pods_runtime_ready(cri->pods, &why);
 	out->conditions[out->n_conditions++] = condition(a, "RuntimeReady", rc, "RuntimeNotReady", &why);
 	rc = net_status(cri->net, c, ctx->owner == RPC_OWNER_KUBELET ? NET_CONFIGURED : NET_READY, &why);
 	out->conditions[out->n_conditions++] = condition(a, "NetworkReady", rc, "NetworkPluginNotReady", &why);
+	if (handlers)
+		out->conditions[out->n_conditions++] = handlers;
 	return out;
 }
 
@@ -119,18 +122,57 @@ static bool kernel_has_mount_setattr(void)
 	       (major > 5 || (major == 5 && minor >= 12));
 }
 
-static CRI_T(RuntimeHandler) *handler_out(struct arena *a, const struct cri *cri, const char *name)
+static CRI_T(RuntimeHandler) *handler_out(struct arena *a, const struct cri *cri, const char *name,
+					  const struct pod_handler_view *v)
 {
 	CRI_T(RuntimeHandler) *h = CRI_NEW(a, runtime_handler);
 
 	h->name = (char *)name;
 	h->features = CRI_NEW(a, runtime_handler_features);
-	h->features->recursive_read_only_mounts = kernel_has_mount_setattr();
-	h->features->user_namespaces = pods_have_userns(cri->pods);
+	h->features->recursive_read_only_mounts = kernel_has_mount_setattr() && (v->native || v->recursive_readonly);
+	h->features->user_namespaces = pods_have_userns(cri->pods) && (v->native || v->user_namespaces);
 	return h;
 }
 
-static void runtime_info(const struct cri *cri, struct arena *a, CRI_T(StatusResponse) *out)
+static const char *handler_text(struct arena *a, const struct pod_handler_view *v)
+{
+	if (v->native)
+		return "knarr's own";
+	if (*v->error)
+		return arena_printf(a, "broken: %s", v->error);
+	if (!v->features)
+		return arena_printf(a, "%s, which does not tell its features", v->path);
+	return arena_printf(a, "%s, OCI %s to %s%s%s", v->path, v->version_min, v->version_max,
+			    v->recursive_readonly ? ", recursive read-only mounts" : "",
+			    v->user_namespaces ? ", user namespaces" : "");
+}
+
+/* One that does not work is no fault of the node's: pods of the others run. kubelet ignores conditions that it does not
+ * know, people see them. */
+static CRI_T(RuntimeCondition) *handlers_condition(struct arena *a, const struct pod_handler_view *all, size_t n)
+{
+	struct err why = { .kind = ERR_NONE };
+
+	for (size_t i = 0; i < n; i++)
+		if (!all[i].native && *all[i].error && why.kind == ERR_NONE)
+			(void)err_set(&why, ERR_UNAVAILABLE, "runtime handler %s: %s", all[i].name, all[i].error);
+	return condition(a, "RuntimeHandlersReady", why.kind == ERR_NONE ? 0 : -1, "RuntimeHandlerBroken", &why);
+}
+
+static int handlers_view(const struct cri *cri, struct call *c, struct pod_handler_view **out, size_t *n, struct err *e)
+{
+	char *const *names = pods_handlers(cri->pods);
+
+	*n = strv_len(names);
+	*out = arena_newn0(&c->arena, struct pod_handler_view, *n);
+	for (size_t i = 0; i < *n; i++)
+		if (pods_handler_view(cri->pods, c, names[i], &(*out)[i], e) < 0)
+			return -1;
+	return 0;
+}
+
+static void runtime_info(const struct cri *cri, struct arena *a, const struct pod_handler_view *handlers, size_t n,
+			 CRI_T(StatusResponse) *out)
 {
 	struct info info;
 	struct err why;
@@ -141,6 +183,9 @@ static void runtime_info(const struct cri *cri, struct arena *a, CRI_T(StatusRes
 	info_text(&info, "run", cri->run);
 	info_text(&info, "cgroupDriver", cri->systemd ? "systemd" : "cgroupfs");
 	info_text(&info, "network", net_ready(cri->net, &why) < 0 ? why.msg : "ready");
+	for (size_t i = 1; i < n; i++) /* the first is one of the others, by another name */
+		info_text(&info, arena_printf(a, "handler %s", handlers[i].name), handler_text(a, &handlers[i]));
+	info_text(&info, "defaultHandler", handlers[0].name);
 	info_end(&info, &out->base);
 }
 
@@ -149,19 +194,21 @@ CRI_METHOD(status)
 	CRI_IN(StatusRequest);
 	CRI_OUT(StatusResponse);
 	struct cri *cri = cri_of(ctx);
-	char *const *handlers = pods_handlers(cri->pods);
-	size_t n = strv_len(handlers);
+	struct pod_handler_view *handlers;
+	size_t n;
 
-	(void)e;
-	out->status = conditions(ctx, c);
+	if (handlers_view(cri, c, &handlers, &n, e) < 0)
+		return -1;
+	out->status = conditions(ctx, c, n > 2 ? handlers_condition(&c->arena, handlers, n) : NULL);
 	out->runtime_handlers = CRI_NEWV(&c->arena, n);
 	for (size_t i = 0; i < n; i++)
-		out->runtime_handlers[out->n_runtime_handlers++] = handler_out(&c->arena, cri, handlers[i]);
+		out->runtime_handlers[out->n_runtime_handlers++] =
+			handler_out(&c->arena, cri, i ? handlers[i].name : "", &handlers[i]);
 	out->features = CRI_NEW(&c->arena, runtime_features);
 	out->features->supplemental_groups_policy = true;
 	out->features->mount_options = true;
 	out->features->user_namespaces_host_network = pods_have_userns(cri->pods);
 	if (in->verbose)
-		runtime_info(cri, &c->arena, out);
+		runtime_info(cri, &c->arena, handlers, n, out);
 	return 0;
 }

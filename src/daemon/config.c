@@ -71,6 +71,7 @@ static const struct key keys[] = {
 	{ "cgroup.driver", KEY_CHOICE, AT(cgroup.driver), .choices = cgroup_drivers },
 	{ "cgroup.monitor_parent", KEY_PATH, AT(cgroup.monitor_parent) },
 	{ "cgroup.pod_parent", KEY_PATH, AT(cgroup.pod_parent) },
+	{ "default_handler", KEY_TEXT, AT(default_handler) },
 	{ "pull.parallel_layers", KEY_COUNT, AT(pull.parallel_layers), .least = 1 },
 	{ "pull.idle_timeout", KEY_DURATION, AT(pull.idle_timeout_ns) },
 	{ "stream.address", KEY_TEXT, AT(stream.address) },
@@ -104,6 +105,7 @@ void config_defaults(struct config *c)
 		.pull = { 3, 60 * NS_PER_S },
 		.limits = { 240 * NS_PER_S, 300 * NS_PER_S, 20 * NS_PER_S, 10 * NS_PER_S, 512 },
 		.stream = { .address = (char *)"127.0.0.1:0", .token_ns = 60 * NS_PER_S, .idle_ns = 4 * 3600 * NS_PER_S },
+		.default_handler = (char *)"native",
 		.cdi_dirs = cdi_dirs, .seccomp_dir = "/var/lib/kubelet/seccomp", .resolv_conf = "/etc/resolv.conf",
 		.shm_bytes = 64 * 1024 * 1024,
 	};
@@ -278,6 +280,95 @@ static int read_value(struct reader *r, const struct key *k, struct fy_node *n, 
 	return set_scalar(r->a, k, text, to, e);
 }
 
+/* --- handlers ---------------------------------------------------------------------------------------- */
+
+/* Its names are the user's: "handlers: { crun: { path: /usr/bin/crun } }". */
+static const struct key handler_keys[] = {
+	{ "path", KEY_PATH, offsetof(struct config_handler, path) },
+	{ "root", KEY_PATH, offsetof(struct config_handler, root) },
+	{ "args", KEY_TEXTS, offsetof(struct config_handler, args) },
+};
+
+static int handler_value(struct reader *r, struct config_handler *h, const char *name, struct fy_node *value, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(handler_keys); i++) {
+		const struct key *k = &handler_keys[i];
+		void *to = (char *)h + k->offset;
+		const char *text = node_text(r->a, value);
+
+		if (!streq(k->name, name))
+			continue;
+		if (k->kind == KEY_TEXTS)
+			return read_list(r, k, value, to, e);
+		return text ? set_scalar(r->a, k, text, to, e) : err_set(e, ERR_INVALID, "a single value is wanted");
+	}
+	return err_set(e, ERR_INVALID, "unknown key");
+}
+
+static int read_handler(struct reader *r, const char *name, int line, struct fy_node *map, struct err *e)
+{
+	struct config_handler h = { .name = (char *)name };
+	struct fy_node_pair *pair;
+	void *at = NULL;
+
+	if (!fy_node_is_mapping(map))
+		return err_set(e, ERR_INVALID, "%s:%d: handlers.%s: a section is wanted, with keys of its own", r->file, line, name);
+	while ((pair = fy_node_mapping_iterate(map, &at))) {
+		const char *key = node_text(r->a, fy_node_pair_key(pair));
+
+		if (!key)
+			return err_set(e, ERR_INVALID, "%s:%d: handlers.%s: a key is no plain text", r->file, line, name);
+		if (handler_value(r, &h, key, fy_node_pair_value(pair), e) < 0)
+			return err_in(e, "%s:%d: handlers.%s.%s", r->file, node_line(fy_node_pair_key(pair)), name, key);
+	}
+	if (!h.path)
+		return err_set(e, ERR_INVALID, "%s:%d: handlers.%s: path is missing", r->file, line, name);
+	for (size_t i = 0; i < r->c->nhandlers; i++)
+		if (streq(r->c->handlers[i].name, name)) {
+			r->c->handlers[i] = h;
+			return 0;
+		}
+	r->c->handlers[r->c->nhandlers++] = h;
+	return 0;
+}
+
+/* As Kubernetes' RuntimeClass allows it. */
+static bool is_handler_name(const char *name)
+{
+	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	return n && !name[n] && n <= 63 && name[0] != '-' && name[n - 1] != '-' && !streq(name, "native");
+}
+
+static int read_handlers(struct reader *r, int line, struct fy_node *map, struct err *e)
+{
+	struct config_handler *all;
+	struct fy_node_pair *pair;
+	void *at = NULL;
+	int more;
+
+	if (fy_node_is_null(map))
+		return 0;
+	if (!fy_node_is_mapping(map))
+		return err_set(e, ERR_INVALID, "%s:%d: handlers: a section is wanted, with keys of its own", r->file, line);
+	more = fy_node_mapping_item_count(map);
+	all = arena_newn0(r->a, struct config_handler, r->c->nhandlers + (size_t)MAX(more, 0) + 1);
+	if (r->c->nhandlers)
+		memcpy(all, r->c->handlers, r->c->nhandlers * sizeof(*all));
+	r->c->handlers = all;
+	while ((pair = fy_node_mapping_iterate(map, &at))) {
+		struct fy_node *key = fy_node_pair_key(pair);
+		const char *name = node_text(r->a, key);
+
+		if (!name || !is_handler_name(name))
+			return err_set(e, ERR_INVALID, "%s:%d: handlers: \"%s\" is no name of a handler: small letters, digits, "
+				       "hyphens, not native", r->file, key ? node_line(key) : line, name ? name : "");
+		if (read_handler(r, name, node_line(key), fy_node_pair_value(pair), e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int read_mapping(struct reader *r, const char *section, struct fy_node *map, struct err *e)
 {
 	struct fy_node_pair *pair;
@@ -291,6 +382,11 @@ static int read_mapping(struct reader *r, const char *section, struct fy_node *m
 
 		if (!text)
 			return err_set(e, ERR_INVALID, "%s:%d: a key is no plain text", r->file, line);
+		if (!section && streq(text, "handlers")) {
+			if (read_handlers(r, line, value, e) < 0)
+				return -1;
+			continue;
+		}
 		name = section ? arena_printf(r->a, "%s.%s", section, text) : text;
 		k = key_find(name);
 		if (!k && !section && is_section(name)) {
@@ -445,6 +541,16 @@ static int complete_cgroup(struct arena *a, const char *file, struct config *c, 
 	return 0;
 }
 
+static int check_default_handler(const char *file, const struct config *c, struct err *e)
+{
+	if (streq(c->default_handler, "native"))
+		return 0;
+	for (size_t i = 0; i < c->nhandlers; i++)
+		if (streq(c->handlers[i].name, c->default_handler))
+			return 0;
+	return err_set(e, ERR_INVALID, "%s: default_handler: there is no handler \"%s\"", file, c->default_handler);
+}
+
 int config_load(struct arena *a, const char *file, unsigned flags, struct config *c, struct err *e)
 {
 	const char *dir = arena_printf(a, "%s.d", file);
@@ -460,6 +566,8 @@ int config_load(struct arena *a, const char *file, unsigned flags, struct config
 	if (!c->libexec)
 		c->libexec = default_libexec(a);
 	if (complete_cgroup(a, file, c, e) < 0)
+		return -1;
+	if (check_default_handler(file, c, e) < 0)
 		return -1;
 	if (!c->socket)
 		c->socket = path_join(a, c->run, "knarrd.sock");

@@ -12,6 +12,11 @@
 
 #define CONFIG_FILE "/etc/knarr/knarrd.yaml"
 
+struct config_handler {               /* a runtime handler: an OCI runtime's command */
+	char *name, *path, *root;     /* root NULL: each pod has its own */
+	char **args;
+};
+
 struct config {
 	char *root, *run;
 	char *libexec;                /* default: libexec/knarr beside knarrd's own folder, else of the prefix */
@@ -50,6 +55,9 @@ struct config {
 		int64_t token_ns, idle_ns;
 	} stream;
 	char **cdi_dirs;
+	struct config_handler *handlers; /* a later file's replaces one of the same name */
+	size_t nhandlers;
+	char *default_handler;
 	char *seccomp_dir, *resolv_conf;
 	int64_t shm_bytes;
 };

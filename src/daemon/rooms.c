@@ -48,6 +48,16 @@ static int open_net(struct rooms *r, struct call *c, const struct config *config
 	return net_open(&settings, r->catalog, &r->net, e);
 }
 
+static const struct pod_handler *handlers_of(struct arena *a, const struct config *config)
+{
+	struct pod_handler *all = arena_newn0(a, struct pod_handler, config->nhandlers + 1);
+
+	for (size_t i = 0; i < config->nhandlers; i++)
+		all[i] = (struct pod_handler){ config->handlers[i].name, config->handlers[i].path,
+					       config->handlers[i].args, config->handlers[i].root };
+	return all;
+}
+
 static int open_pods(struct rooms *r, struct call *c, const struct config *config, struct err *e)
 {
 	const struct pod_settings settings = {
@@ -60,6 +70,9 @@ static int open_pods(struct rooms *r, struct call *c, const struct config *confi
 		.systemd = config->cgroup.driver == CONFIG_SYSTEMD,
 		.cdi_dirs = config->cdi_dirs, .seccomp_dir = config->seccomp_dir,
 		.resolv_conf = config->resolv_conf,
+		.handlers = handlers_of(&c->arena, config),
+		.nhandlers = config->nhandlers,
+		.default_handler = config->default_handler,
 		.create_limit_ns = config->limits.create_ns,
 		.collect_limit_ns = config->limits.collect_ns,
 		.shm_bytes = (uint64_t)config->shm_bytes,

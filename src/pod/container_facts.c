@@ -1,6 +1,7 @@
 #include "pod/container_facts.h"
 
 #include "base/fs.h"
+#include "kernel/caps.h"
 #include "pod/container_spec_parts.h"
 #include "pod/seccomp_profile.h"
 
@@ -77,14 +78,17 @@ static void read_cgroups(struct arena *a, struct container_facts *f)
 static int read_capabilities(struct arena *a, char ***out, struct err *e)
 {
 	struct str text;
-	uint64_t last;
+	uint64_t last, own = caps_own_bounding();
+	size_t n = 0;
 	char **names = arena_newn0(a, char *, CAPABILITY_COUNT + 1);
 
 	if (fs_read_file(a, AT_FDCWD, "/proc/sys/kernel/cap_last_cap", SMALL_FILE_MAX, &text, e) < 0 ||
 	    str_to_u64(str_trim(text), &last, e) < 0)
 		return -1;
+	/* What is not ours to give away is as if the kernel did not know it; other runtimes would fail. */
 	for (size_t i = 0; i < CAPABILITY_COUNT && i <= last; i++)
-		names[i] = capability_names[i];
+		if (own >> i & 1)
+			names[n++] = capability_names[i];
 	*out = names;
 	return 0;
 }

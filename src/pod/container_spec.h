@@ -26,7 +26,7 @@ struct container_facts {
 	bool userns_supported;       /* with idmapped layers and mounts */
 	bool seccomp_supported, apparmor_supported, selinux_supported;
 	const char *apparmor_default; /* the loaded profile that RuntimeDefault means; NULL: none */
-	char **capabilities;         /* all that this kernel knows, "CAP_…" */
+	char **capabilities;         /* all that this kernel knows and knarrd has, "CAP_…" */
 	unsigned kernel_major, kernel_minor;
 	const char *hostname;        /* the node's, what HOSTNAME is set to in pods without one */
 	int64_t pids_limit;          /* of each container; 0: none of its own */

@@ -1,5 +1,5 @@
 /* StartContainer: opens what knarr-pod cannot see, and asks it to run the container. */
-#include "pod/model.h"
+#include "pod/handler.h"
 
 #include "base/log.h"
 #include "image/image.h"
@@ -81,7 +81,9 @@ static int files_open(struct container *k, struct start_files *f, struct err *e)
 	auto_arena a = { 0 };
 
 	f->config_fd = fd_open(AT_FDCWD, container_path(&a, k, "config.json"), O_RDONLY, e);
-	if (f->config_fd < 0 || container_open_root(k, e) < 0 || open_sources(k, f, e) < 0)
+	if (f->config_fd < 0 || container_open_root(k, e) < 0)
+		return -1;
+	if ((handler_is_foreign(k->pod) ? handler_root_attach(k, e) : open_sources(k, f, e)) < 0)
 		return -1;
 	if (k->log_path) {
 		f->log_fd = log_open(k, e);
@@ -104,11 +106,12 @@ static int ask_monitor(struct container *k, struct monitor_process *out, struct 
 	rc = files_open(k, &f, e);
 	r = (struct monitor_start_request){
 		.container_id = k->id, .bundle_path = container_path(&c.arena, k, ""),
-		.config_fd = f.config_fd, .root_fd = k->root_fd, .mount_fds = f.mounts, .nmount_fds = f.nmounts,
+		.config_fd = f.config_fd, .root_fd = handler_is_foreign(k->pod) ? -1 : k->root_fd,
+		.mount_fds = f.mounts, .nmount_fds = f.nmounts,
 		.log_fd = f.log_fd, .stdin_open = k->config->stdin_open,
 		.stdin_once = k->config->stdin_once, .tty = k->config->tty,
 	};
-	if (rc == 0)
+	if (rc == 0 && !handler_is_foreign(k->pod))
 		rc = unit_begin(k, &c, &unit, e);
 	if (rc == 0)
 		rc = steps_point("start", "ask", e);

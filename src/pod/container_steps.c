@@ -1,5 +1,5 @@
 /* How a container is made, and how what was made is undone; as pod_steps.c. */
-#include "pod/model.h"
+#include "pod/handler.h"
 
 #include "base/log.h"
 #include "image/image.h"
@@ -261,11 +261,13 @@ static int bundle_act(void *ctx, struct err *e)
 	return container_write_config(k, e);
 }
 
-static int bundle_undo(void *ctx, UNUSED struct err *e)
+static int bundle_undo(void *ctx, struct err *e)
 {
 	struct container *k = ctx;
 
 	fd_close(&k->root_fd);
+	if (handler_is_foreign(k->pod) && handler_root_detach(k, e) < 0)
+		return -1;
 	return 0; /* config.json goes with its folder, which the snapshot's undo removes */
 }
 

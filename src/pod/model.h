@@ -66,7 +66,9 @@ struct pod {
 	enum pod_owner owner;
 	enum pod_state state;
 	struct pod_config *config;
-	const char *handler;
+	const char *handler;     /* as it was wished */
+	const char *runtime;     /* who runs its containers (handler.h): "" our own */
+	const char *runtime_root; /* of one that keeps it outside of the pod's folder; "": none */
 	int64_t created_wall_ns;
 	char *const *ips;
 	const char *netns_path;
@@ -157,6 +159,7 @@ struct pods {
 	struct monitor_program program;
 	struct cgroup_layout cgroups;
 	struct container_facts facts;
+	struct handlers *handlers;     /* handler.c's */
 	int root_fd, run_fd, netns_fd; /* root/pods, run/pods, netns_dir */
 	struct unit_holder holder;     /* keeps the knarr-pods' scope */
 	struct lock lock;

@@ -37,6 +37,13 @@ enum pod_owner {
 /* An annotation that a user's pod may have: "none" leaves its network namespace with lo alone. */
 #define POD_ANNOTATION_NETWORK "io.knarr.network"
 
+/* A runtime handler: an OCI runtime's command. */
+struct pod_handler {
+	const char *name, *path;
+	char *const *args;           /* global options of its command line */
+	const char *root;            /* the folder of its state; NULL: one in each pod's */
+};
+
 struct pod_settings {
 	const char *root, *run;      /* "/var/lib/knarr", "/run/knarr" */
 	const char *netns_dir;       /* "/run/netns" */
@@ -47,6 +54,9 @@ struct pod_settings {
 	char *const *cdi_dirs;       /* of CDI files, a later one counts more; NULL: /etc/cdi, /var/run/cdi */
 	const char *seccomp_dir;     /* Localhost profiles: "/var/lib/kubelet/seccomp" */
 	const char *resolv_conf;     /* for pods without a DNS configuration: "/etc/resolv.conf" */
+	const struct pod_handler *handlers; /* beside "native" */
+	size_t nhandlers;
+	const char *default_handler; /* NULL: "native" */
 	int64_t create_limit_ns;     /* how long RunPodSandbox and CreateContainer may take, whoever waits */
 	int64_t collect_limit_ns;    /* how long a result waits to be collected before it is undone */
 	uint64_t shm_bytes;          /* of /dev/shm; 0: 64 MiB */
@@ -301,6 +311,16 @@ int pods_runtime_ready(struct pods *ps, struct err *e);
 char *const *pods_handlers(struct pods *ps);
 /* Whether pods may have user namespaces here. */
 bool pods_have_userns(struct pods *ps);
+struct pod_handler_view {
+	const char *name;            /* of "": whose turn it is then */
+	bool native;
+	const char *path, *error;    /* not native; error "": its program works */
+	bool features;               /* the program tells what it can: */
+	bool recursive_readonly, user_namespaces;
+	const char *version_min, *version_max; /* of the OCI specification */
+};
+/* What is known of a handler; asks its program where that is new, and waits for it. Texts live as the call. */
+int pods_handler_view(struct pods *ps, struct call *c, const char *name, struct pod_handler_view *out, struct err *e);
 /* Whether a container of either owner uses the image: RemoveImage refuses it then. */
 bool pods_use_image(struct pods *ps, const char *image_id);
 

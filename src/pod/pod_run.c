@@ -1,6 +1,6 @@
 /* RunPodSandbox: reserve the name, make the pod in a thread of its own, and let whoever asks for the
  * same name collect it. */
-#include "pod/model.h"
+#include "pod/handler.h"
 
 #include "base/log.h"
 
@@ -21,12 +21,10 @@ static int check_userns(const struct pods *ps, const struct pod_config *c, struc
 	return 0;
 }
 
-static int check_config(struct pods *ps, const struct pod_config *c, struct err *e)
+static int check_config(const struct pods *ps, const struct pod_config *c, struct err *e)
 {
 	if (str_is_empty(c->name))
 		return err_set(e, ERR_INVALID, "the pod has no name (config.metadata.name)");
-	if (c->handler && !strv_has(pods_handlers(ps), c->handler))
-		return err_set(e, ERR_INVALID, "unknown runtime handler \"%s\"", c->handler);
 	if (check_userns(ps, c, e) < 0)
 		return -1;
 	if (c->namespaces.pid == CONFIG_NS_TARGET || c->namespaces.ipc == CONFIG_NS_TARGET ||
@@ -223,12 +221,15 @@ int pod_run(struct pods *ps, struct call *c, enum pod_owner owner, const struct 
 	    const char **id, struct err *e)
 {
 	auto_pod *mine = NULL, *p = NULL;
+	const char *runtime;
 	uint64_t hash;
 	int rc;
 
-	if (check_config(ps, config, e) < 0 || making_wish_hash(pod_config_fields, config, &hash, e) < 0)
+	if (check_config(ps, config, e) < 0 || handler_resolve(ps, c, config->handler, &runtime, e) < 0 ||
+	    making_wish_hash(pod_config_fields, config, &hash, e) < 0)
 		return -1;
 	mine = pod_wished(ps, owner, config, hash);
+	mine->runtime = runtime;
 	lock_acquire(&ps->lock);
 	rc = join_or_begin_locked(ps, c, &mine, &p, e);
 	lock_release(&ps->lock);

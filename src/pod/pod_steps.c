@@ -4,7 +4,7 @@
  * The record is written twice only, as intent and when all is done: since every undo may run without
  * its step, recovery undoes an unfinished pod from the last step on, and how far it had got costs
  * no write. */
-#include "pod/model.h"
+#include "pod/handler.h"
 
 #include "base/log.h"
 #include "net/net.h"
@@ -226,6 +226,7 @@ static int monitor_act(void *ctx, struct err *e)
 {
 	struct pod *p = ctx;
 	struct call *c = &p->making.call;
+	struct monitor_command command = { .dir_fd = -1 };
 	struct monitor_sysctl *sysctls;
 	struct monitor_pod_spec spec = {
 		.pod_id = p->id, .run_dirfd = p->run_dirfd, .state_dirfd = p->state_dirfd,
@@ -233,11 +234,19 @@ static int monitor_act(void *ctx, struct err *e)
 		.hostname = !has_own_netns(p) || !p->config->hostname ? "" : p->config->hostname,
 		.oom_score_adj = -999,
 	};
+	int rc;
 
 	(void)pod_idmaps(&c->arena, p, &spec.idmaps); /* none: the host's user namespace */
 	spec.nsysctls = sysctls_of(&c->arena, p, false, &sysctls);
 	spec.sysctls = sysctls;
-	return monitor_begin(c, &p->all->program, &spec, &p->birth, e);
+	if (handler_is_foreign(p)) {
+		if (handler_prepare(p, &c->arena, &command, e) < 0)
+			return -1;
+		spec.command = &command;
+	}
+	rc = monitor_begin(c, &p->all->program, &spec, &p->birth, e);
+	fd_close(&command.dir_fd);
+	return rc;
 }
 
 /* knarr-pod started while the steps between were done. */
@@ -323,7 +332,7 @@ static int monitor_undo(void *ctx, struct err *e)
 		pidfd = monitor_seek(p->id);
 	if (pidfd >= 0 && monitor_reap(pidfd, e) < 0)
 		return -1;
-	if (pod_kill_containers(p, e) < 0)
+	if (pod_kill_containers(p, e) < 0 || handler_clear(p, e) < 0)
 		return -1;
 	LOCKED(&p->all->lock);
 	p->monitor = (struct monitor){ 0 };

@@ -1,4 +1,4 @@
-#include "pod/model.h"
+#include "pod/handler.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -78,7 +78,7 @@ struct pod *pod_new(struct pods *ps)
 	list_init(&p->containers);
 	cond_init(&p->changed);
 	p->reason = "";
-	p->handler = "";
+	p->handler = p->runtime = p->runtime_root = "";
 	p->recording.wanted = 1;
 	p->birth = (struct monitor_birth)MONITOR_BIRTH_NONE;
 	p->netns_fd = p->pidfd = p->event_fd = p->run_dirfd = p->state_dirfd = -1;
@@ -362,7 +362,7 @@ int pods_open(const struct pod_settings *settings, struct catalog *catalog, stru
 	list_init(&ps->container_list);
 	ps->events = arena_newn0(&ps->arena, struct event_slot, EVENT_RING);
 	ps->next_event = 1;
-	if (open_all(ps, e) < 0) {
+	if (handlers_open(ps, settings, e) < 0 || open_all(ps, e) < 0) {
 		pods_close(ps);
 		return -1;
 	}
@@ -411,6 +411,7 @@ void pods_close(struct pods *ps)
 		monitor_program_close(&ps->program);
 	if (ps->cgroups.nh)
 		cgroup_layout_close(&ps->cgroups);
+	handlers_close(ps);
 	fd_close(&ps->root_fd);
 	fd_close(&ps->run_fd);
 	fd_close(&ps->netns_fd);
@@ -440,13 +441,6 @@ int pods_wait_ready(struct pods *ps, struct call *c, struct err *e)
 int pods_runtime_ready(struct pods *ps, struct err *e)
 {
 	return pods_check_ready(ps, e);
-}
-
-char *const *pods_handlers(UNUSED struct pods *ps)
-{
-	static char *const names[] = { "", "native", NULL };
-
-	return names;
 }
 
 bool pods_have_userns(struct pods *ps)

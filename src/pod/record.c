@@ -22,7 +22,7 @@ static const char *const owner_word[POD_OWNER_COUNT] = {
 
 struct pod_record {
 	uint32_t version;
-	char *owner, *state, *handler, *netns_path, *reason;
+	char *owner, *state, *handler, *runtime, *runtime_root, *netns_path, *reason;
 	bool uncollected, network_added, settled;
 	int64_t created_wall_ns;
 	char **ips;
@@ -44,6 +44,8 @@ static const struct json_field pod_record_fields[] = {
 	REQUIRED(pod_record, state, JSON_STR),
 	F(pod_record, uncollected, JSON_BOOL),
 	F(pod_record, handler, JSON_STR),
+	F(pod_record, runtime, JSON_STR),
+	F(pod_record, runtime_root, JSON_STR),
 	F(pod_record, netns_path, JSON_STR),
 	F(pod_record, reason, JSON_STR),
 	F(pod_record, network_added, JSON_BOOL),
@@ -166,6 +168,7 @@ static int pod_write_locked(struct pod *p, struct buf *b, struct err *e)
 		.version = RECORD_VERSION, .owner = (char *)owner_word[p->owner],
 		.state = (char *)pod_state_word[p->state],
 		.uncollected = p->making.active && !p->making.promised && !p->making.collected, .handler = (char *)p->handler,
+		.runtime = (char *)p->runtime, .runtime_root = (char *)p->runtime_root,
 		.netns_path = (char *)p->netns_path, .reason = *p->reason ? (char *)p->reason : NULL,
 		.network_added = p->network_added, .settled = p->settled,
 		.created_wall_ns = p->created_wall_ns, .ips = (char **)p->ips, .monitor_pid = p->monitor.pid,
@@ -280,6 +283,8 @@ static void pod_take_record(struct pod *p, const struct pod_record *r)
 	json_copy(a, pod_config_fields, r->config, p->config);
 	p->key = pod_key(a, p->owner, p->config);
 	p->handler = r->handler ? arena_strdup(a, r->handler) : "";
+	p->runtime = r->runtime ? arena_strdup(a, r->runtime) : "";
+	p->runtime_root = r->runtime_root ? arena_strdup(a, r->runtime_root) : "";
 	p->netns_path = arena_strdup(a, r->netns_path);
 	p->reason = r->reason ? arena_strdup(a, r->reason) : "";
 	p->network_added = r->network_added;

@@ -329,6 +329,13 @@ int pods_runtime_ready(struct pods *ps, struct err *e)
 	return fake.not_ready ? err_set(e, ERR_UNAVAILABLE, "still recovering") : 0;
 }
 
+int pods_handler_view(UNUSED struct pods *ps, UNUSED struct call *c, const char *name, struct pod_handler_view *out,
+		      UNUSED struct err *e)
+{
+	*out = (struct pod_handler_view){ .name = *name ? name : "native", .native = true, .error = "" };
+	return 0;
+}
+
 char *const *pods_handlers(struct pods *ps)
 {
 	static char *const handlers[] = { (char *)"", (char *)"native", NULL };

@@ -45,6 +45,13 @@ TEST(every_key_is_read)
 	assert_false(c.cni.default_network);
 	assert_string_equal(c.cgroup.pod_parent, "/p");
 	assert_int_equal(c.pull.parallel_layers, 5);
+	assert_string_equal(c.default_handler, "crun");
+	assert_int_equal(c.nhandlers, 2);
+	assert_string_equal(c.handlers[0].args[0], "--debug");
+	assert_null(c.handlers[0].root);
+	assert_string_equal(c.handlers[1].name, "run-sc");
+	assert_string_equal(c.handlers[1].path, "/usr/local/bin/runsc");
+	assert_string_equal(c.handlers[1].root, "/run/runsc");
 	assert_int_equal(c.limits.create_ns, 300 * NS_PER_S);
 	assert_int_equal(c.limits.stop_wait_ns, 100 * NS_PER_MS);
 	assert_int_equal(c.limits.calls, 64);
