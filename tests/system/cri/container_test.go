@@ -145,7 +145,9 @@ func TestTheImageSaysWhatTheCallerDoesNot(t *testing.T) {
 	id := c.start(t, pod, config, sandbox)
 	want(t, "env", c.exec(t, id, "sh", "-c", "echo $FROM $BOTH; pwd"), "image caller\n/tmp")
 	want(t, "HOME", c.exec(t, id, "sh", "-c", "echo $HOME"), "/root")
-	want(t, "raw env", c.exec(t, id, "sh", "-c", "printf %s \"$RAW\" | od -An -tx1"), " ff fe 3d 0a")
+	if os.Getenv("KNARR_HANDLER") == "" { // runc replaces in config.json what is not UTF-8, as encoding/json does
+		want(t, "raw env", c.exec(t, id, "sh", "-c", "printf %s \"$RAW\" | od -An -tx1"), " ff fe 3d 0a")
+	}
 	eventually(t, "the image's command runs", func() bool {
 		text, _ := os.ReadFile(filepath.Join(sandbox.LogDirectory, "c.log"))
 		return bytes.Contains(text, []byte("from the image"))
