@@ -83,7 +83,7 @@ static int files_open(struct container *k, struct start_files *f, struct err *e)
 	f->config_fd = fd_open(AT_FDCWD, container_path(&a, k, "config.json"), O_RDONLY, e);
 	if (f->config_fd < 0 || container_open_root(k, e) < 0)
 		return -1;
-	if ((handler_is_foreign(k->pod) ? handler_root_attach(k, e) : open_sources(k, f, e)) < 0)
+	if ((handler_is_foreign(k->pod) ? handler_mounts_attach(k, e) : open_sources(k, f, e)) < 0)
 		return -1;
 	if (k->log_path) {
 		f->log_fd = log_open(k, e);

@@ -96,8 +96,8 @@ static const char *const *image_sources(const struct container *k, struct arena 
 	const char **sources = arena_newn0(a, const char *, k->config->mounts.count + 1);
 
 	for (size_t i = 0; i < k->config->mounts.count; i++)
-		if (m[i].image_id)
-			sources[i] = arena_printf(a, "%s/%s", container_path(a, k, "image-volumes"), m[i].image_id);
+		if (m[i].image_id) /* another runtime finds it mounted there (handler.h) */
+			sources[i] = arena_printf(a, "%s/%zu-%s", container_path(a, k, "image-volumes"), i, m[i].image_id);
 	return sources;
 }
 
@@ -266,7 +266,7 @@ static int bundle_undo(void *ctx, struct err *e)
 	struct container *k = ctx;
 
 	fd_close(&k->root_fd);
-	if (handler_is_foreign(k->pod) && handler_root_detach(k, e) < 0)
+	if (handler_is_foreign(k->pod) && handler_mounts_detach(k, e) < 0)
 		return -1;
 	return 0; /* config.json goes with its folder, which the snapshot's undo removes */
 }

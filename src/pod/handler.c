@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "image/image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -104,26 +105,46 @@ char *const *pods_handlers(struct pods *ps)
 
 /* --- what their programs are ------------------------------------------------------------------------------------ */
 
-struct feature_namespaces {
+struct feature_enabled {
+	bool enabled;
+};
+
+struct feature_mounts {
+	struct feature_enabled idmap;
+};
+
+struct feature_linux {
 	char **namespaces;
+	struct feature_mounts mounts;
 };
 
 struct features {
 	char *min, *max;
 	char **mount_options;
-	struct feature_namespaces *on_linux;
+	struct feature_linux on_linux;
 };
 
+static const struct json_field enabled_fields[] = {
+	{ "enabled", JSON_BOOL, offsetof(struct feature_enabled, enabled), JSON_OPTIONAL, NULL, 0 },
+	{ NULL, JSON_END, 0, 0, NULL, 0 },
+};
+static const struct json_field mounts_fields[] = {
+	{ "idmap", JSON_SUB, offsetof(struct feature_mounts, idmap), JSON_OPTIONAL, enabled_fields,
+	  sizeof(struct feature_enabled) },
+	{ NULL, JSON_END, 0, 0, NULL, 0 },
+};
 static const struct json_field linux_fields[] = {
-	{ "namespaces", JSON_STRV, offsetof(struct feature_namespaces, namespaces), JSON_OPTIONAL, NULL, 0 },
+	{ "namespaces", JSON_STRV, offsetof(struct feature_linux, namespaces), JSON_OPTIONAL, NULL, 0 },
+	{ "mountExtensions", JSON_SUB, offsetof(struct feature_linux, mounts), JSON_OPTIONAL, mounts_fields,
+	  sizeof(struct feature_mounts) },
 	{ NULL, JSON_END, 0, 0, NULL, 0 },
 };
 static const struct json_field features_fields[] = {
 	{ "ociVersionMin", JSON_STR, offsetof(struct features, min), JSON_OPTIONAL, NULL, 0 },
 	{ "ociVersionMax", JSON_STR, offsetof(struct features, max), JSON_OPTIONAL, NULL, 0 },
 	{ "mountOptions", JSON_STRV, offsetof(struct features, mount_options), JSON_OPTIONAL, NULL, 0 },
-	{ "linux", JSON_OBJ, offsetof(struct features, on_linux), JSON_OPTIONAL, linux_fields,
-	  sizeof(struct feature_namespaces) },
+	{ "linux", JSON_SUB, offsetof(struct features, on_linux), JSON_OPTIONAL, linux_fields,
+	  sizeof(struct feature_linux) },
 	{ NULL, JSON_END, 0, 0, NULL, 0 },
 };
 
@@ -159,7 +180,7 @@ static int probe_program(struct handler *found, struct err *e)
 	if (code == 0 && json_load(&c.arena, buf_str(&text), features_fields, 0, &f, &ignored) == 0) {
 		found->features = true;
 		found->recursive_readonly = strv_has(f.mount_options, "rro");
-		found->user_namespaces = f.on_linux && strv_has(f.on_linux->namespaces, "user");
+		found->user_namespaces = strv_has(f.on_linux.namespaces, "user") && f.on_linux.mounts.idmap.enabled;
 		(void)snprintf(found->version_min, sizeof(found->version_min), "%s", f.min ? f.min : "");
 		(void)snprintf(found->version_max, sizeof(found->version_max), "%s", f.max ? f.max : "");
 		return 0;
@@ -236,9 +257,9 @@ static int probe(struct handlers *all, struct handler *h, struct call *c, struct
 	return 0;
 }
 
-int handler_resolve(struct pods *ps, struct call *c, const char *handler, const char **runtime, struct err *e)
+int handler_resolve(struct pods *ps, struct call *c, const struct pod_config *wish, const char **runtime, struct err *e)
 {
-	const char *name = str_is_empty(handler) ? ps->handlers->standard : handler;
+	const char *name = str_is_empty(wish->handler) ? ps->handlers->standard : wish->handler;
 	struct handler *h = find(ps->handlers, name), now;
 
 	if (streq(name, NATIVE)) {
@@ -251,6 +272,9 @@ int handler_resolve(struct pods *ps, struct call *c, const char *handler, const 
 		return err_in(e, "runtime handler %s", name);
 	if (now.broken.kind != ERR_NONE)
 		return err_set(e, ERR_UNAVAILABLE, "runtime handler %s: %s", name, now.broken.msg);
+	if (config_userns(&wish->namespaces) && !now.user_namespaces)
+		return err_set(e, ERR_UNIMPLEMENTED, "runtime handler %s: %s does not tell that it has user namespaces with idmapped "
+			       "mounts", name, h->path);
 	*runtime = h->name;
 	return 0;
 }
@@ -311,26 +335,57 @@ int handler_clear(struct pod *p, struct err *e)
 	return str_is_empty(p->runtime_root) ? 0 : fs_remove_tree(AT_FDCWD, p->runtime_root, e);
 }
 
-/* In the host's mount namespace, where the runtime's command looks for it: the one thing of a container that has to be
- * there. */
-int handler_root_attach(struct container *k, struct err *e)
+/* In the host's mount namespace, where the runtime's command looks for it. */
+static int attach(const char *path, int mount_fd, struct err *e)
 {
-	auto_arena a = { 0 };
-	const char *path = container_path(&a, k, "rootfs");
-
-	if (mkdir(path, 0755) < 0 && errno != EEXIST)
-		return err_sys(e, errno, "mkdir %s", path);
-	if (syscall(SYS_move_mount, k->root_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
-		return err_sys(e, errno, "mount the root at %s (move_mount)", path);
+	if (fs_mkdirs(AT_FDCWD, path, 0755, e) < 0)
+		return -1;
+	if (syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys(e, errno, "mount %s (move_mount)", path);
 	return 0;
 }
 
-int handler_root_detach(struct container *k, struct err *e)
+static int detach(const char *path, struct err *e)
 {
-	auto_arena a = { 0 };
-	const char *path = container_path(&a, k, "rootfs");
-
 	if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
 		return err_sys(e, errno, "unmount %s", path);
 	return 0;
+}
+
+static int attach_volumes(struct container *k, struct err *e)
+{
+	const struct container_bind *binds = k->binds.p;
+	auto_fd int userns = -1;
+
+	if (pod_userns_open(k->pod, &userns, e) < 0)
+		return -1;
+	for (size_t i = 0; i < k->binds.count; i++) {
+		auto_fd int image = -1;
+
+		if (binds[i].image &&
+		    (image_mount(k->all->images, binds[i].image, binds[i].sub_path, userns, &image, e) < 0 ||
+		     attach(binds[i].source, image, e) < 0))
+			return -1;
+	}
+	return 0;
+}
+
+int handler_mounts_attach(struct container *k, struct err *e)
+{
+	auto_arena a = { 0 };
+
+	if (attach(container_path(&a, k, "rootfs"), k->root_fd, e) < 0)
+		return -1;
+	return attach_volumes(k, e);
+}
+
+int handler_mounts_detach(struct container *k, struct err *e)
+{
+	const struct container_bind *binds = k->binds.p;
+	auto_arena a = { 0 };
+
+	for (size_t i = 0; i < k->binds.count; i++)
+		if (binds[i].image && detach(binds[i].source, e) < 0)
+			return -1;
+	return detach(container_path(&a, k, "rootfs"), e);
 }

@@ -13,10 +13,10 @@ struct handler;
 int handlers_open(struct pods *ps, const struct pod_settings *s, struct err *e);
 void handlers_close(struct pods *ps);
 
-/* The runtime that a wish for `handler` ("" or NULL: the default) comes to: "" for our own. ERR_INVALID: there is no such
- * handler; ERR_UNAVAILABLE, with the handler's name: its program is missing or does not work. Waits for the program where
- * it is new. */
-int handler_resolve(struct pods *ps, struct call *c, const char *handler, const char **runtime, struct err *e);
+/* The runtime that a pod's handler ("" or NULL: the default) comes to: "" for our own. ERR_INVALID: there is no such
+ * handler; with the handler's name ERR_UNAVAILABLE: its program is missing or does not work, ERR_UNIMPLEMENTED: the pod
+ * wants what it has not. Waits for the program where it is new. */
+int handler_resolve(struct pods *ps, struct call *c, const struct pod_config *wish, const char **runtime, struct err *e);
 
 /* For a pod's knarr-pod: fills `out`, which lives as the call, and makes the folder that it names.
  * The pod's root with a runtime that has a root of the user's is recorded. */
@@ -30,7 +30,8 @@ static inline bool handler_is_foreign(const struct pod *p)
 {
 	return p->runtime[0] != '\0';
 }
-int handler_root_attach(struct container *k, struct err *e);
-int handler_root_detach(struct container *k, struct err *e); /* absent is fine */
+/* Mounts the root, and the images that are volumes, where the container's config.json names them. */
+int handler_mounts_attach(struct container *k, struct err *e);
+int handler_mounts_detach(struct container *k, struct err *e); /* absent is fine */
 
 #endif

@@ -225,7 +225,7 @@ int pod_run(struct pods *ps, struct call *c, enum pod_owner owner, const struct 
 	uint64_t hash;
 	int rc;
 
-	if (check_config(ps, config, e) < 0 || handler_resolve(ps, c, config->handler, &runtime, e) < 0 ||
+	if (check_config(ps, config, e) < 0 || handler_resolve(ps, c, config, &runtime, e) < 0 ||
 	    making_wish_hash(pod_config_fields, config, &hash, e) < 0)
 		return -1;
 	mine = pod_wished(ps, owner, config, hash);

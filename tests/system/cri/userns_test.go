@@ -17,7 +17,7 @@ const usernsHost, usernsSize = 300000, 65536
 func userns(t *testing.T, c *client) *v1.UserNamespace {
 	status := must[*v1.StatusResponse](t)(c.Status(ctx(t), &v1.StatusRequest{}))
 	if !status.RuntimeHandlers[0].Features.UserNamespaces {
-		t.Skip("this kernel has no user namespaces with idmapped mounts")
+		t.Skip("this kernel, or the runtime, has no user namespaces with idmapped mounts")
 	}
 	one := []*v1.IDMapping{{HostId: usernsHost, ContainerId: 0, Length: usernsSize}}
 	return &v1.UserNamespace{Mode: v1.NamespaceMode_POD, Uids: one, Gids: one}
