@@ -28,4 +28,8 @@ extern const struct rpc_method cri_methods[];
 /* /knarr.v1.Knarr: what the CRI has no words for. */
 extern const struct rpc_method cri_knarr_methods[];
 
+/* What cAdvisor asks of CRI-O: the answer to GET "/info" or "/containers/ID", of whoever's container or pod. The caller
+ * owns *json. ERR_NOT_FOUND, ERR_UNAVAILABLE. Does not block. */
+int crio_answer(const struct cri *cri, struct arena *a, struct str path, struct buf *json, struct err *e);
+
 #endif

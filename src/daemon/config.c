@@ -52,6 +52,7 @@ static const struct key keys[] = {
 	{ "libexec", KEY_PATH, AT(libexec) },
 	{ "socket", KEY_PATH, AT(socket) },
 	{ "user_socket", KEY_PATH, AT(user_socket) },
+	{ "cadvisor_socket", KEY_PATH, AT(cadvisor_socket) },
 	{ "netns_dir", KEY_PATH, AT(netns_dir) },
 	{ "hosts_dirs", KEY_PATHS, AT(hosts_dirs) },
 	{ "registries_conf", KEY_PATH, AT(registries_conf) },

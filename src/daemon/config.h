@@ -20,6 +20,7 @@ struct config_handler {               /* a runtime handler: an OCI runtime's com
 struct config {
 	char *root, *run;
 	char *libexec;                /* default: libexec/knarr beside knarrd's own folder, else of the prefix */
+	char *cadvisor_socket;        /* NULL: none */
 	char *socket, *user_socket;   /* default: knarrd.sock and user.sock in `run` */
 	char *netns_dir;
 	char **hosts_dirs, **certs_dirs;

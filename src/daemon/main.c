@@ -7,6 +7,7 @@
 #include "base/opt.h"
 #include "base/steps.h"
 #include "base/thread.h"
+#include "daemon/cadvisor.h"
 #include "daemon/config.h"
 #include "daemon/notify.h"
 #include "daemon/rooms.h"
@@ -40,6 +41,7 @@ struct daemon {
 	int lock_fd;
 	bool root_is_taken; /* by another knarrd */
 	struct server *server;
+	struct cadvisor *cadvisor; /* NULL: none is wished */
 	struct rooms rooms;
 	struct call opening; /* cancelled by the end */
 	pthread_t opener;
@@ -54,6 +56,11 @@ static void keep_memory_small(void)
 	arena_keep_chunks(KEPT_CHUNKS);
 }
 
+static int answer_cadvisor(void *cri, struct arena *a, struct str path, struct buf *json, struct err *e)
+{
+	return crio_answer(cri, a, path, json, e);
+}
+
 /* Recovery may take its time; the server answers meanwhile. */
 static void *open_rooms(void *arg)
 {
@@ -62,6 +69,10 @@ static void *open_rooms(void *arg)
 	struct err e;
 
 	if (rooms_open(&d->rooms, &d->opening, &d->config, &e) < 0) {
+		server_end(d->server, &e);
+		return NULL;
+	}
+	if (d->cadvisor && cadvisor_start(d->cadvisor, answer_cadvisor, &d->rooms.cri, &e) < 0) {
 		server_end(d->server, &e);
 		return NULL;
 	}
@@ -75,7 +86,8 @@ static int make_folders(const struct config *c, struct err *e)
 {
 	auto_arena a = { 0 };
 	const char *const folders[] = { c->root, c->run, path_join(&a, c->socket, ".."),
-					path_join(&a, c->user_socket, "..") };
+					path_join(&a, c->user_socket, ".."),
+					c->cadvisor_socket ? path_join(&a, c->cadvisor_socket, "..") : c->run };
 
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
 		if (fs_mkdirs(AT_FDCWD, path_clean(&a, folders[i]), 0711, e) < 0)
@@ -108,6 +120,8 @@ static int listen_for_calls(struct daemon *d, struct err *e)
 		.workers = (unsigned)c->limits.calls,
 	};
 
+	if (c->cadvisor_socket && !d->options.private_ && cadvisor_open(c->cadvisor_socket, &d->cadvisor, e) < 0)
+		return -1;
 	return server_new(&settings, &d->server, e);
 }
 
@@ -125,6 +139,7 @@ static int serve(struct daemon *d, struct err *e)
 		notify("STOPPING=1");
 		call_cancel(&d->opening);
 		(void)pthread_join(d->opener, NULL);
+		cadvisor_close(d->cadvisor);
 	}
 	call_end(&d->opening);
 	return rc;

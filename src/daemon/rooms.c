@@ -68,6 +68,7 @@ static int open_pods(struct rooms *r, struct call *c, const struct config *confi
 		.monitor_cgroup = config->cgroup.monitor_parent,
 		.cgroup_parent = config->cgroup.pod_parent,
 		.systemd = config->cgroup.driver == CONFIG_SYSTEMD,
+		.crio_names = config->cadvisor_socket != NULL,
 		.cdi_dirs = config->cdi_dirs, .seccomp_dir = config->seccomp_dir,
 		.resolv_conf = config->resolv_conf,
 		.handlers = handlers_of(&c->arena, config),

@@ -281,6 +281,8 @@ struct pod_network_usage *pod_network_of(struct arena *a, const struct pod_view 
 
 /* The cgroup that the pod's lie in; with the systemd driver the slice's path. ERR_INVALID: it is no slice. */
 int pod_cgroup_parent(struct arena *a, const struct pod *p, const char **out, struct err *e);
+/* The pod's own, in which nobody is: cAdvisor counts the network by it. */
+int unit_pod_cgroup(struct arena *a, const struct pod *p, bool crio_names, const char **out, struct err *e);
 const char *unit_container_cgroup(struct arena *a, const struct pods *ps, const char *parent, const char *id);
 const char *unit_cgroups_path(struct arena *a, const struct container *k); /* for config.json */
 /* The scope in which the knarr-pods live; nothing with the cgroupfs driver. */

@@ -51,6 +51,7 @@ struct pod_settings {
 	const char *monitor_cgroup;  /* of the knarr-pods: "/knarr"; systemd: "/system.slice/knarr.scope" */
 	const char *cgroup_parent;   /* of pods that name none: "/knarr-pods"; systemd: "/knarr-pods.slice" */
 	bool systemd;                /* containers are systemd's scopes, pods' parents its slices */
+	bool crio_names;             /* cgroups are named as CRI-O's, which cAdvisor looks for */
 	char *const *cdi_dirs;       /* of CDI files, a later one counts more; NULL: /etc/cdi, /var/run/cdi */
 	const char *seccomp_dir;     /* Localhost profiles: "/var/lib/kubelet/seccomp" */
 	const char *resolv_conf;     /* for pods without a DNS configuration: "/etc/resolv.conf" */
@@ -230,6 +231,11 @@ struct exec_result {
 /* ERR_TIMEOUT: it ran longer than timeout_ns (0: none) and was killed with all it had started. */
 int container_exec_sync(struct pods *ps, struct call *c, enum pod_owner owner, const char *id,
 			char *const *argv, int64_t timeout_ns, struct exec_result *out, struct err *e);
+
+/* The pod or the container of this whole ID, whoever owns it and whether it is listed yet or not: for those who see its
+ * cgroup and ask whose it is. One of the two has one view, the other none. */
+int pods_find_any(struct pods *ps, struct arena *a, const char *id, struct pod_views *pod,
+		  struct container_views *container, struct err *e);
 
 /* --- stats ---------------------------------------------------------------------------------------- */
 

@@ -23,15 +23,6 @@ const char *pod_run_path(struct arena *a, const struct pod *p, const char *name)
 	return arena_printf(a, "%s/pods/%s/%s", p->all->settings.run, p->id, name);
 }
 
-static int cgroup_path_of(struct arena *a, const struct pod *p, const char **out, struct err *e)
-{
-	const char *parent;
-
-	if (pod_cgroup_parent(a, p, &parent, e) < 0)
-		return -1;
-	return cgroup_path_clean(a, arena_printf(a, "%s/%s", parent, p->id), out, e);
-}
-
 static bool has_own_netns(const struct pod *p)
 {
 	return p->config->namespaces.network != CONFIG_NS_NODE;
@@ -134,7 +125,7 @@ static int cgroup_act(void *ctx, struct err *e)
 	struct pod *p = ctx;
 	const char *path;
 
-	if (cgroup_path_of(&a, p, &path, e) < 0)
+	if (unit_pod_cgroup(&a, p, p->all->settings.crio_names, &path, e) < 0)
 		return -1;
 	return cgroup_create(&p->all->cgroups, path, e);
 }
@@ -145,9 +136,16 @@ static int cgroup_undo(void *ctx, struct err *e)
 	struct pod *p = ctx;
 	const char *path;
 
-	if (cgroup_path_of(&a, p, &path, e) < 0)
-		return 0; /* such a path was never made */
-	return cgroup_remove(&p->all->cgroups, path, CGROUP_REMOVE_WAIT_MS, e);
+	/* The name may have been the other one, in the knarrd that made it. */
+	for (int crio_names = 0; crio_names <= 1; crio_names++) {
+		if (unit_pod_cgroup(&a, p, crio_names, &path, e) < 0)
+			return 0; /* such a path was never made */
+		if (crio_names != p->all->settings.crio_names && !cgroup_exists(&p->all->cgroups, path))
+			continue;
+		if (cgroup_remove(&p->all->cgroups, path, CGROUP_REMOVE_WAIT_MS, e) < 0)
+			return -1;
+	}
+	return 0;
 }
 
 /* --- knarr-pod ------------------------------------------------------------------------------------------ */

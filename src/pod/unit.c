@@ -7,7 +7,7 @@
 
 #include <fcntl.h>
 
-#define SCOPE_PREFIX "knarr"
+#define SCOPE_PREFIX "knarr-"
 
 enum { CONFIG_MAX = 16 << 20, JOIN_TRIES = 10 };
 
@@ -35,10 +35,29 @@ int pod_cgroup_parent(struct arena *a, const struct pod *p, const char **out, st
 	return 0;
 }
 
+/* cAdvisor takes a cgroup for CRI-O's by the prefix; kubelet finds the ID between it and ".scope", whatever the driver.
+ * What is a scope in a slice would be systemd's. */
+static const char *cgroup_name(struct arena *a, const char *parent, const char *id, bool systemd, bool crio_names)
+{
+	if (crio_names)
+		return arena_printf(a, "%s/crio-%s%s", parent, id, systemd || !ends_with(parent, ".slice") ? ".scope" : "");
+	return systemd ? arena_printf(a, "%s/" SCOPE_PREFIX "%s.scope", parent, id) : arena_printf(a, "%s/%s", parent, id);
+}
+
+int unit_pod_cgroup(struct arena *a, const struct pod *p, bool crio_names, const char **out, struct err *e)
+{
+	const char *parent;
+
+	if (pod_cgroup_parent(a, p, &parent, e) < 0)
+		return -1;
+	/* systemd knows nothing of it: nobody is in it. */
+	return cgroup_path_clean(a, crio_names ? cgroup_name(a, parent, p->id, true, true) :
+					      arena_printf(a, "%s/%s", parent, p->id), out, e);
+}
+
 const char *unit_container_cgroup(struct arena *a, const struct pods *ps, const char *parent, const char *id)
 {
-	return ps->settings.systemd ? arena_printf(a, "%s/" SCOPE_PREFIX "-%s.scope", parent, id) :
-				      arena_printf(a, "%s/%s", parent, id);
+	return cgroup_name(a, parent, id, ps->settings.systemd, ps->settings.crio_names);
 }
 
 /* Its unit, as its cgroup tells: the driver may have been another one when it was made. */
@@ -60,7 +79,7 @@ const char *unit_cgroups_path(struct arena *a, const struct container *k)
 
 	if (!unit_of_path(a, k->cgroup_path, &u))
 		return arena_printf(a, "/%s", k->cgroup_path);
-	return arena_printf(a, "%s:" SCOPE_PREFIX ":%s", u.slice, k->id);
+	return arena_printf(a, "%s:%.*s:%s", u.slice, (int)strcspn(u.name, "-"), u.name, k->id);
 }
 
 /* --- holders -------------------------------------------------------------------------------------------- */

@@ -193,3 +193,23 @@ void pod_running_containers(struct arena *a, struct pod *p, struct container_vie
 		if (container_is_listed_locked(k) && shown_state(k->state) == CONTAINER_RUNNING)
 			container_view_fill_locked(k, &out->v[out->n++]);
 }
+
+int pods_find_any(struct pods *ps, struct arena *a, const char *id, struct pod_views *pod,
+		  struct container_views *container, struct err *e)
+{
+	LOCKED(&ps->lock);
+	struct container *k = map_get(&ps->containers, id);
+	struct pod *p = map_get(&ps->pods, id);
+
+	if (pods_check_ready_locked(ps, e) < 0)
+		return -1;
+	if (!k && !p)
+		return err_set(e, ERR_NOT_FOUND, "there is no container or pod %s", id);
+	*pod = (struct pod_views){ arena_new0(a, struct pod_view), 0 };
+	*container = (struct container_views){ arena_new0(a, struct container_view), 0 };
+	if (p)
+		pod_view_fill_locked(p, &pod->v[pod->n++]);
+	else
+		container_view_fill_locked(k, &container->v[container->n++]);
+	return 0;
+}

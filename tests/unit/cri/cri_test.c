@@ -468,6 +468,43 @@ TEST(a_container_that_has_ended_has_no_metrics)
 	assert_int_equal(((CRI_T(ListPodSandboxMetricsResponse) *)q.response)->pod_metrics[0]->n_container_metrics, 0);
 }
 
+static void assert_crio_answer(const char *path, const char *want)
+{
+	const struct cri cri = { .root = "/root" };
+	auto_arena a = { 0 };
+	auto_buf json = { 0 };
+	struct err e;
+
+	assert_ok(crio_answer(&cri, &a, str_of(path), &json, &e), e);
+	assert_string_equal(buf_text(&json), want);
+}
+
+TEST(cadvisor_learns_whose_a_cgroup_is)
+{
+	static char *ips[] = { (char *)"10.0.0.1", (char *)"fd00::1", NULL };
+	struct json_pair labels[] = { { (char *)"app", (char *)"web" },
+				      { (char *)"io.kubernetes.container.name", (char *)"mine" } };
+	struct pod_config pod = { .labels = { labels, 2 } };
+	struct container_config container = { .image = (char *)"sha256:1", .image_user_specified = (char *)"busybox",
+					      .labels = { labels, 1 }, .annotations = { labels, 1 } };
+	const struct cri cri = { .root = "/root" };
+	auto_arena a = { 0 };
+	auto_buf json = { 0 };
+	struct err e;
+
+	fake = (struct fake){ 0 };
+	fake.pods[0] = (struct pod_view){ .id = "p1", .config = &pod, .monitor_pid = 7, .ips = ips, .created_wall_ns = 5 };
+	fake.containers[0] = (struct container_view){ .id = "c1", .config = &container, .pid = 8 };
+	assert_crio_answer("/info", "{\"storage_driver\":\"knarr\",\"storage_root\":\"/root\",\"cgroup_driver\":\"cgroupfs\"}");
+	assert_crio_answer("/containers/p1", "{\"name\":\"p1\",\"pid\":7,\"created_time\":5,\"labels\":{\"app\":\"web\","
+			   "\"io.kubernetes.container.name\":\"POD\"},\"annotations\":{},\"ip_address\":\"10.0.0.1\","
+			   "\"ip_addresses\":[\"10.0.0.1\",\"fd00::1\"]}");
+	assert_crio_answer("/containers/c1", "{\"name\":\"c1\",\"pid\":8,\"image\":\"busybox\",\"labels\":{\"app\":\"web\"},"
+			   "\"annotations\":{\"app\":\"web\"}}");
+	assert_err(crio_answer(&cri, &a, STR("/containers/x"), &json, &e), e, ERR_NOT_FOUND, "x");
+	assert_err(crio_answer(&cri, &a, STR("/containers"), &json, &e), e, ERR_NOT_FOUND, "/containers");
+}
+
 TEST(images_have_one_id_and_a_user_that_is_number_or_name)
 {
 	ASKED(q);
