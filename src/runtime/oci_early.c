@@ -51,20 +51,20 @@ static bool enters_container(char *const *argv)
 
 static void leave_to_collector(int fd)
 {
-	struct {
+	union {
 		struct cmsghdr head;
-		int fds[2];
+		char room[CMSG_SPACE(2 * sizeof(int))];
 	} control = { .head = { .cmsg_len = CMSG_LEN(2 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
 	char byte = 0;
 	struct iovec bytes = { &byte, 1 };
 	struct msghdr message = { .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control,
 				  .msg_controllen = sizeof(control) };
-	int pair[2];
+	int pair[2], *fds = (int *)(void *)CMSG_DATA(&control.head);
 
 	if (call(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (long)pair, 0) < 0)
 		return;
-	control.fds[0] = pair[0];
-	control.fds[1] = fd;
+	fds[0] = pair[0];
+	fds[1] = fd;
 	(void)call(SYS_sendmsg, pair[1], (long)&message, 0, 0, 0);
 }
 
