@@ -1,11 +1,15 @@
 /* knarr's own service. */
 #include "cri/parts.h"
 
+#include "base/fd.h"
 #include "base/thread.h"
 #include "knarr.pb-c.h"
+#include "spec/digest.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* A pull in a thread of its own tells how far it is; the method's thread sends that on. */
 struct pulling {
@@ -13,6 +17,7 @@ struct pulling {
 	struct call call;
 	struct image_pull_request request;
 	struct image_auth auth;
+	struct image_load_request load; /* instead of a pull, where it has parts */
 	struct lock lock;            /* guards what follows */
 	struct cond changed;
 	struct image_progress progress;
@@ -38,7 +43,8 @@ static void *pull_run(void *arg)
 {
 	struct pulling *pull = arg;
 	struct err e;
-	int rc = image_pull(pull->images, &pull->call, &pull->request, &pull->id, &e);
+	int rc = pull->load.parts ? image_load(pull->images, &pull->call, &pull->load, &pull->id, &e) :
+				    image_pull(pull->images, &pull->call, &pull->request, &pull->id, &e);
 	LOCKED(&pull->lock);
 
 	pull->rc = rc;
@@ -111,12 +117,34 @@ static void auth_copy(const CRI_T(AuthConfig) *in, struct pulling *pull)
 	pull->request.auth = &pull->auth;
 }
 
+/* To its end, with progress. */
+static int pull_and_tell(struct rpc_context *ctx, struct call *c, struct pulling *pull, struct err *e)
+{
+	pthread_t thread;
+	int rc;
+
+	lock_init(&pull->lock);
+	cond_init(&pull->changed);
+	call_begin(&pull->call, c->deadline_ns);
+	rc = thread_start(&thread, "pull", pull_run, pull, e);
+	if (rc == 0) {
+		rc = progress_relay(ctx, c, pull, e);
+		if (rc < 0)
+			call_cancel(&pull->call);
+		(void)pthread_join(thread, NULL); /* it is joinable and not ourselves */
+		if (rc == 0)
+			rc = pull_end(ctx, c, pull, e);
+	}
+	call_end(&pull->call);
+	cond_destroy(&pull->changed);
+	lock_destroy(&pull->lock);
+	return rc;
+}
+
 CRI_METHOD(pull_with_progress)
 {
 	const Knarr__V1__PullImageRequest *in = (const Knarr__V1__PullImageRequest *)request;
 	struct pulling pull = { .images = cri_of(ctx)->images };
-	pthread_t thread;
-	int rc;
 
 	(void)response;
 	if (require(in->reference, "reference", e) < 0)
@@ -124,22 +152,155 @@ CRI_METHOD(pull_with_progress)
 	pull.request = (struct image_pull_request){ .reference = in->reference, .progress = on_progress,
 						    .progress_ctx = &pull };
 	auth_copy(in->auth, &pull);
-	lock_init(&pull.lock);
-	cond_init(&pull.changed);
-	call_begin(&pull.call, c->deadline_ns);
-	rc = thread_start(&thread, "pull", pull_run, &pull, e);
-	if (rc == 0) {
-		rc = progress_relay(ctx, c, &pull, e);
-		if (rc < 0)
-			call_cancel(&pull.call);
-		(void)pthread_join(thread, NULL); /* it is joinable and not ourselves */
-		if (rc == 0)
-			rc = pull_end(ctx, c, &pull, e);
+	return pull_and_tell(ctx, c, &pull, e);
+}
+
+/* --- files of the caller's ------------------------------------------------------------------------------- */
+
+enum { LOAD_FILES_MAX = 1100, LOAD_FILES_AT_ONCE = 200, LOAD_BLOBS_MAX = 1100 };
+
+struct files {
+	int fd[LOAD_FILES_MAX];
+	size_t n;
+};
+
+static void files_close(struct files *f)
+{
+	for (size_t i = 0; i < f->n; i++)
+		fd_close(&f->fd[i]);
+}
+
+static int file_check(int fd, size_t i, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, errno, "file %zu", i);
+	return S_ISREG(st.st_mode) ? 0 : err_set(e, ERR_INVALID, "file %zu is not a regular file", i);
+}
+
+/* The caller waits for our word before it looks at its socket. */
+static int files_take(struct rpc_context *ctx, struct call *c, const char *socket, size_t wanted, struct files *f,
+		      struct err *e)
+{
+	Knarr__V1__PullImageProgress m = KNARR__V1__PULL_IMAGE_PROGRESS__INIT;
+	auto_fd int fd = -1;
+	char byte;
+
+	m.waits_for = (char *)"the files";
+	m.wants_files = true;
+	if (socket_of_caller(socket, &fd, e) < 0 || rpc_send(ctx, c, &m.base, e) < 0)
+		return -1;
+	while (f->n < wanted) {
+		size_t n = MIN(wanted - f->n, (size_t)LOAD_FILES_AT_ONCE);
+		ssize_t got;
+
+		if (io_wait(c, fd, POLLIN, e) < 0)
+			return -1;
+		got = fd_recv_msg(fd, &byte, 1, f->fd + f->n, &n, e);
+		if (got < 0)
+			return -1;
+		f->n += n;
+		if (got == 0 || n == 0)
+			return err_set(e, ERR_INVALID, "the caller gave %zu of %zu files", f->n, wanted);
 	}
-	call_end(&pull.call);
-	cond_destroy(&pull.changed);
-	lock_destroy(&pull.lock);
-	return rc;
+	for (size_t i = 0; i < f->n; i++)
+		if (file_check(f->fd[i], i, e) < 0)
+			return -1;
+	return 0;
+}
+
+static int parts_in(struct arena *a, const Knarr__V1__LoadImageRequest *in, const struct files *f, struct image_part **out,
+		    struct err *e)
+{
+	struct image_part *parts = arena_newn0(a, struct image_part, in->n_blobs);
+
+	for (size_t i = 0; i < in->n_blobs; i++) {
+		const Knarr__V1__LoadBlob *b = in->blobs[i];
+
+		if (b->file >= f->n || b->size > INT64_MAX || b->offset > INT64_MAX - b->size)
+			return err_set(e, ERR_INVALID, "blob %s lies in no file that was given", b->digest);
+		if (digest_check(b->digest, e) < 0)
+			return -1;
+		parts[i] = (struct image_part){ .digest = b->digest, .media_type = text_in(b->media_type),
+						.size = (int64_t)b->size, .offset = (int64_t)b->offset, .fd = f->fd[b->file] };
+	}
+	*out = parts;
+	return 0;
+}
+
+CRI_METHOD(load_image)
+{
+	const Knarr__V1__LoadImageRequest *in = (const Knarr__V1__LoadImageRequest *)request;
+	struct pulling pull = { .images = cri_of(ctx)->images };
+	AUTO(files_close) struct files files = { .n = 0 };
+	struct image_part *parts;
+
+	(void)response;
+	if (in->n_blobs == 0 || in->n_blobs > LOAD_BLOBS_MAX || in->files == 0 || in->files > LOAD_FILES_MAX)
+		return err_set(e, ERR_INVALID, "an image of %zu blobs in %u files", in->n_blobs, in->files);
+	if (files_take(ctx, c, in->socket, in->files, &files, e) < 0 || parts_in(&c->arena, in, &files, &parts, e) < 0)
+		return -1;
+	pull.load = (struct image_load_request){ .parts = parts, .nparts = in->n_blobs,
+						 .names = strv_in(&c->arena, in->n_names, in->names),
+						 .progress = on_progress, .progress_ctx = &pull };
+	return pull_and_tell(ctx, c, &pull, e);
+}
+
+/* --- what an image is made of ------------------------------------------------------------------------------ */
+
+static Knarr__V1__Blob *blob_out(struct arena *a, const char *digest, const char *media_type, uint64_t size)
+{
+	Knarr__V1__Blob *b = message_new(a, &knarr__v1__blob__descriptor);
+
+	b->digest = text_out(digest);
+	b->media_type = text_out(media_type);
+	b->size = size;
+	return b;
+}
+
+CRI_METHOD(image_content)
+{
+	const Knarr__V1__ImageContentRequest *in = (const Knarr__V1__ImageContentRequest *)request;
+	Knarr__V1__ImageContentResponse *out = (Knarr__V1__ImageContentResponse *)response;
+	struct arena *a = &c->arena;
+	struct image_content content;
+
+	if (require(in->image, "image", e) < 0 || image_content_of(cri_of(ctx)->images, a, in->image, &content, e) < 0)
+		return -1;
+	out->id = content.image.id;
+	out->manifest = blob_out(a, content.manifest, content.media_type, content.manifest_size);
+	out->config_size = content.config_size;
+	out->pinned = content.image.pinned;
+	out->n_layers = content.nlayers;
+	out->layers = CRI_NEWV(a, content.nlayers);
+	for (size_t i = 0; i < content.nlayers; i++) {
+		const struct image_layer *l = &content.layers[i];
+		Knarr__V1__ImageLayer *m = message_new(a, &knarr__v1__image_layer__descriptor);
+
+		m->blob = blob_out(a, l->digest, NULL, l->size);
+		m->diff_id = text_out(l->diff_id);
+		m->disk_bytes = l->disk_bytes;
+		m->inodes = l->inodes;
+		out->layers[i] = m;
+	}
+	out->names = content.image.tags;
+	for (char **d = content.image.digests; d && *d; d++)
+		out->names = strv_append(a, out->names, *d);
+	out->n_names = strv_len(out->names);
+	return 0;
+}
+
+CRI_METHOD(open_blob)
+{
+	const Knarr__V1__OpenBlobRequest *in = (const Knarr__V1__OpenBlobRequest *)request;
+	auto_fd int blob = -1;
+
+	(void)response;
+	if (require(in->image, "image", e) < 0 || require(in->digest, "digest", e) < 0 ||
+	    image_blob_open(cri_of(ctx)->images, &c->arena, in->image, in->digest, &blob, e) < 0)
+		return -1;
+	return hand_over_one(in->socket, 'b', blob, e);
 }
 
 CRI_METHOD(tag_image)

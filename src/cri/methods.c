@@ -83,6 +83,9 @@ const struct rpc_method cri_knarr_methods[] = {
 	KNARR(OpenExec, open_exec, open_exec_request, open_exec_response, 0),
 	KNARR(OpenAttach, open_attach, open_attach_request, open_attach_response, 0),
 	KNARR(OpenPort, open_port, open_port_request, open_port_response, 0),
+	KNARR(ImageContent, image_content, image_content_request, image_content_response, 0),
+	KNARR(OpenBlob, open_blob, open_blob_request, open_blob_response, 0),
+	KNARR(LoadImage, load_image, load_image_request, pull_image_progress, STREAM),
 	{ 0 },
 };
 

@@ -134,6 +134,13 @@ struct repeated message_repeated(ProtobufCMessage *m, const char *field);
 /* ERR_INVALID for a runtime handler that is not there. */
 int handler_check(const struct rpc_context *ctx, const char *handler, struct err *e);
 
+/* --- what goes to the caller's own socket, a name in the abstract namespace (sessions.c) ------------------ */
+
+/* A connection to it, the caller's to close. */
+int socket_of_caller(const char *name, int *out, struct err *e);
+/* One fd with its letter; it stays ours. */
+int hand_over_one(const char *name, char letter, int fd, struct err *e);
+
 #define CRI_METHODS(X) \
 	X(version) X(run_pod) X(stop_pod) X(remove_pod) X(pod_status) X(list_pods) X(stream_pods) \
 	X(create_container) X(start_container) X(stop_container) X(remove_container) X(list_containers) \
@@ -143,7 +150,8 @@ int handler_check(const struct rpc_context *ctx, const char *handler, struct err
 	X(stream_pod_stats) X(metric_descriptors) X(list_metrics) X(stream_metrics) X(update_runtime_config) X(status) \
 	X(events) X(runtime_config) X(update_pod) \
 	X(later) X(list_images) X(stream_images) X(image_status) X(pull_image) X(remove_image) X(image_fs_info) \
-	X(pull_with_progress) X(tag_image) X(wait_container) X(kill_container) X(open_exec) X(open_attach) X(open_port)
+	X(pull_with_progress) X(tag_image) X(wait_container) X(kill_container) X(open_exec) X(open_attach) X(open_port) \
+	X(image_content) X(open_blob) X(load_image)
 #define X(name) CRI_METHOD(name);
 CRI_METHODS(X)
 #undef X

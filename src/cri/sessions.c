@@ -27,7 +27,7 @@ static void parcel_add(struct parcel *p, char letter, int fd)
 }
 
 /* A name in the abstract namespace: it needs no folder that both can write, and leaves no file. */
-static int hand_over(const char *name, const struct parcel *p, struct err *e)
+int socket_of_caller(const char *name, int *out, struct err *e)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 	auto_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -43,7 +43,25 @@ static int hand_over(const char *name, const struct parcel *p, struct err *e)
 			      "knarrd's network namespace)", name);
 		return err_kind_to(e, ERR_STATE);
 	}
+	*out = fd_take(&fd);
+	return 0;
+}
+
+static int hand_over(const char *name, const struct parcel *p, struct err *e)
+{
+	auto_fd int fd = -1;
+
+	if (socket_of_caller(name, &fd, e) < 0)
+		return -1;
 	return fd_send_msg(fd, p->letters, p->n, p->fds, p->n, e);
+}
+
+int hand_over_one(const char *name, char letter, int one, struct err *e)
+{
+	struct parcel p = { .n = 0 };
+
+	parcel_add(&p, letter, one);
+	return hand_over(name, &p, e);
 }
 
 static int session_hand_over(const char *socket, const struct session *s, struct err *e)

@@ -78,6 +78,40 @@ int image_config_of(struct images *im, struct arena *a, const char *id, struct i
 /* The same document as it was pulled: JSON, verified. */
 int image_config_text(struct images *im, struct arena *a, const char *id, struct str *out, struct err *e);
 
+/* Which documents and layers an image has, as it was pulled. */
+struct image_layer {
+	char *digest, *diff_id;    /* of the compressed layer, of the uncompressed one */
+	uint64_t size;             /* of the blob */
+	uint64_t disk_bytes, inodes; /* unpacked */
+};
+struct image_content {
+	struct image image;
+	char *manifest, *media_type; /* digest and type of the manifest */
+	uint64_t manifest_size, config_size;
+	struct image_layer *layers; /* lowest first */
+	size_t nlayers;
+};
+int image_content_of(struct images *im, struct arena *a, const char *name, struct image_content *out, struct err *e);
+/* One of its blobs for reading; the caller owns the fd. ERR_NOT_FOUND: no such image, or not a blob of it. */
+int image_blob_open(struct images *im, struct arena *a, const char *name, const char *digest, int *fd, struct err *e);
+
+/* A blob in a file that somebody gave: `size` bytes from `offset`. */
+struct image_part {
+	const char *digest, *media_type;
+	int64_t size, offset;
+	int fd;                    /* the caller's */
+};
+struct image_load_request {
+	const struct image_part *parts; /* the first is the manifest; the others in any order */
+	size_t nparts;
+	char *const *names;        /* references, NULL-terminated */
+	void (*progress)(void *ctx, const struct image_progress *p);
+	void *progress_ctx;
+};
+/* A pull from files instead of a registry: knarr-pull reads and verifies them, in its sandbox. An image that is there
+ * already gets the names. ERR_NOT_FOUND: a blob that the manifest names is not among the parts. */
+int image_load(struct images *im, struct call *c, const struct image_load_request *r, const char **id, struct err *e);
+
 struct image_usage {
 	char *mount_point;         /* of the file system that holds root */
 	uint64_t used_bytes, inodes_used;

@@ -305,6 +305,22 @@ int images_hold(struct images *im, const char *id, const struct image_record **r
 	return 0;
 }
 
+int images_hold_named(struct images *im, struct arena *a, const char *name, struct image *out,
+		      const struct image_record **record, struct err *e)
+{
+	char **names = names_of(im, a, name);
+	struct image_row *row;
+
+	LOCKED(&im->lock);
+	row = row_of_locked(im, name, names);
+	if (!row)
+		return not_found(name, e);
+	fill_locked(im, a, row, out);
+	row->holds++;
+	*record = &row->record;
+	return 0;
+}
+
 void images_unhold(struct images *im, const char *id)
 {
 	struct image_row *row;

@@ -71,6 +71,11 @@ int images_commit(struct images *im, struct call *c, const char *id, const struc
 /* Is the image there, whole? Its ID goes into the arena. ERR_NOT_FOUND. `ref` is exact. */
 int images_by_ref(struct images *im, struct arena *a, const char *ref, char **id, struct err *e);
 
+/* The row that a name means, with its ID and image in the arena; no lock is needed for *record, which lives until
+ * images_unhold(out->id). ERR_NOT_FOUND. */
+int images_hold_named(struct images *im, struct arena *a, const char *name, struct image *out,
+		      const struct image_record **record, struct err *e);
+
 /* Keeps the image from removal until images_unhold. *record: valid until then. ERR_NOT_FOUND. */
 int images_hold(struct images *im, const char *id, const struct image_record **record, struct err *e);
 void images_unhold(struct images *im, const char *id);

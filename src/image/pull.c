@@ -233,6 +233,30 @@ int image_pull(struct images *im, struct call *c, const struct image_pull_reques
 	return *others ? err_in(e, "%s may be one of %zu names%s", r->reference, n, others) : -1;
 }
 
+/* No flight of its own: two that load the same share its blobs and layers all the same. */
+int image_load(struct images *im, struct call *c, const struct image_load_request *r, const char **id, struct err *e)
+{
+	static const struct image_auth nobody;
+	struct pull_work w = { .im = im, .call = c, .load = r, .auth = &nobody, .progress = r->progress,
+			       .progress_ctx = r->progress_ctx };
+	struct err tidy;
+	struct ref ref;
+	char *made;
+
+	if (r->nparts == 0)
+		return err_set(e, ERR_INVALID, "an image of no blobs");
+	for (char *const *n = r->names; n && *n; n++)
+		if (ref_parse(&c->arena, *n, &ref, e) < 0)
+			return -1;
+	if (pull_run(&w, &made, e) == 0) {
+		*id = made;
+		return 0;
+	}
+	if (images_tidy(im, e->kind == ERR_EXHAUSTED ? IMAGES_NO_ROOM : IMAGES_ROOM, &tidy) < 0)
+		log_warn("data of a failed load stays for now: %s", tidy.msg);
+	return -1;
+}
+
 int pulls_open(struct images *im, struct err *e)
 {
 	struct pulls *ps = mem_new0(struct pulls);

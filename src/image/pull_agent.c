@@ -69,20 +69,47 @@ void pull_agent_stop(struct pull_agent *g)
 	fd_close(&g->proc.pidfd);
 }
 
-int pull_agent_fetch(struct pull_agent *g, struct pull_fetching *f, const struct pull_message *order, int file,
-		     int pipe, struct err *e)
+static int order_send(struct pull_agent *g, struct pull_fetching *f, const struct pull_message *order, const int *fds,
+		     size_t nfds, struct err *e)
 {
-	int fds[PULL_FDS_MAX] = { file, pipe };
 	struct pull_message m = *order;
 
 	*f = (struct pull_fetching){ .id = ++g->last_id };
 	list_init(&f->link);
-	m.type = (char *)"fetch";
 	m.id = f->id;
-	if (pull_send(g->sock, &m, fds, pipe < 0 ? 1 : 2, e) < 0)
+	if (pull_send(g->sock, &m, fds, nfds, e) < 0)
 		return err_in(e, "knarr-pull");
 	list_add(&g->fetches, &f->link);
 	return 0;
+}
+
+int pull_agent_fetch(struct pull_agent *g, struct pull_fetching *f, const struct pull_message *order, int file,
+		     int pipe, struct err *e)
+{
+	const int fds[] = { file, pipe };
+	struct pull_message m = *order;
+
+	m.type = (char *)"fetch";
+	return order_send(g, f, &m, fds, pipe < 0 ? 1 : 2, e);
+}
+
+int pull_agent_copy(struct pull_agent *g, struct pull_fetching *f, const struct pull_message *order, int file, int pipe,
+		    int source, struct err *e)
+{
+	const int fds[] = { file, pipe < 0 ? source : pipe, source };
+	struct pull_message m = *order;
+
+	m.type = (char *)"copy";
+	return order_send(g, f, &m, fds, pipe < 0 ? 2 : 3, e);
+}
+
+int pull_agent_push(struct pull_agent *g, struct pull_fetching *f, const struct pull_message *order, int source,
+		    struct err *e)
+{
+	struct pull_message m = *order;
+
+	m.type = (char *)"push";
+	return order_send(g, f, &m, &source, 1, e);
 }
 
 static int take_failure(struct err *to, const struct pull_message *m)

@@ -1,4 +1,4 @@
-/* knarrd's side of one knarr-pull: started, given orders, listened to. One thread's. */
+/* The other side of one knarr-pull, knarrd's or the command's: started, given orders, listened to. One thread's. */
 #ifndef KNARR_IMAGE_PULL_AGENT_H
 #define KNARR_IMAGE_PULL_AGENT_H
 
@@ -32,6 +32,13 @@ void pull_agent_stop(struct pull_agent *g);
 /* Orders a fetch into `file`, and into `pipe` (-1: none) as well; both stay the caller's. */
 int pull_agent_fetch(struct pull_agent *g, struct pull_fetching *f, const struct pull_message *order, int file,
 		     int pipe, struct err *e);
+
+/* The same from a file, from order->offset on, instead of the registry. */
+int pull_agent_copy(struct pull_agent *g, struct pull_fetching *f, const struct pull_message *order, int file, int pipe,
+		    int source, struct err *e);
+/* Orders that a blob or manifest be there: order->size bytes of `source` from order->offset on. */
+int pull_agent_push(struct pull_agent *g, struct pull_fetching *f, const struct pull_message *order, int source,
+		    struct err *e);
 
 /* Takes one message, when the socket is readable. An error is the end of the pull: what knarr-pull
  * said, or that it is gone. */

@@ -113,6 +113,8 @@ struct fetch {
 	struct puller *p;
 	const char *digest;
 	int file, pipe;               /* pipe -1: none, or its reader has gone */
+	int source;                   /* a file to copy from; -1: the registry */
+	int64_t source_offset;
 	bool no_splice;
 	int64_t size, have;           /* bytes in the file, all hashed */
 	int64_t fed;                  /* of these, in the pipe */
@@ -310,10 +312,35 @@ static bool take_resolved(struct fetch *f)
 	       (int64_t)f->p->resolved_bytes.len == f->size;
 }
 
+static int copy_from_file(struct fetch *f, struct err *e)
+{
+	auto_buf b = BUF(HASH_CHUNK);
+
+	if (buf_reserve(&b, HASH_CHUNK, e) < 0)
+		return -1;
+	while (f->have < f->size) {
+		ssize_t n = pread(f->source, b.p, (size_t)MIN(f->size - f->have, (int64_t)HASH_CHUNK),
+				  f->source_offset + f->have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(e, errno, "%s: reading it from the given file", f->digest);
+		if (n == 0)
+			return err_set(e, ERR_DATA_LOSS, "%s: the given file ends after %lld of %lld bytes", f->digest,
+				       (long long)f->have, (long long)f->size);
+		if (keep(f, b.p, (size_t)n, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int fetch_all(struct fetch *f, struct http *h, struct arena *a, size_t *host, struct err *e)
 {
 	if (take_what_is_there(f, e) < 0)
 		return -1;
+	if (f->source >= 0)
+		return copy_from_file(f, e);
 	if (f->have == 0 && take_resolved(f))
 		return keep(f, f->p->resolved_bytes.p, f->p->resolved_bytes.len, e);
 	return fetch_bytes(f, h, a, host, e);
@@ -330,6 +357,8 @@ static int verify(struct fetch *f, size_t host, struct err *e)
 	/* Where part of it came from an earlier fetch, nobody knows whose bytes are wrong. */
 	if (host != SIZE_MAX && f->resumed == 0)
 		registry_host_is_bad(&f->p->registry, host);
+	if (f->source >= 0)
+		return err_set(e, ERR_DATA_LOSS, "%s: its bytes in the given file have the digest %s", f->digest, text);
 	return err_set(e, ERR_DATA_LOSS, "%s: what %s sent has the digest %s", f->digest,
 		       host == SIZE_MAX ? "an earlier fetch left" : f->p->registry.hosts[host].host->authority,
 		       text);
@@ -339,16 +368,20 @@ int pull_fetch(struct puller *p, struct http *h, struct arena *a, const struct p
 	       const int fds[PULL_FDS_MAX], struct pull_message *out, struct err *e)
 {
 	struct fetch f = { .p = p, .digest = order->digest, .file = fds[0], .pipe = fds[1],
-			   .size = order->size };
+			   .source = -1, .source_offset = order->offset, .size = order->size };
 	AUTO(hash_free) struct sha256 *hash = NULL;
 	size_t host = SIZE_MAX;
 
 	*out = (struct pull_message){ .type = (char *)"done", .id = order->id, .size = order->size };
 	if (check_algo(order->digest, e) < 0)
 		return -1;
-	if (fds[0] < 0 || order->size < 0)
+	if (streq(order->type, "copy")) {
+		f.source = fds[2] >= 0 ? fds[2] : fds[1];
+		f.pipe = fds[2] >= 0 ? fds[1] : -1;
+	}
+	if (fds[0] < 0 || order->size < 0 || order->offset < 0 || (streq(order->type, "copy") && f.source < 0))
 		return err_set(e, ERR_INTERNAL, "%s: an order without a file or a size", order->digest);
-	if (fds[1] >= 0 && fd_set_nonblocking(fds[1], e) < 0)
+	if (f.pipe >= 0 && fd_set_nonblocking(f.pipe, e) < 0)
 		return -1;
 	f.hash = hash = sha256_new();
 	f.get = (struct registry_get){

@@ -19,8 +19,8 @@ struct puller {
 int pull_resolve(struct puller *p, struct http *h, struct arena *a, struct pull_message *out, struct err *e);
 
 /* Fetches one blob or manifest into fds[0], after what is there already, and sends all of it into
- * fds[1] (-1: none) as well. The fds are the caller's. discard and again of *out say what to do where
- * it fails. */
+ * fds[1] (-1: none) as well. The order "copy" takes it from the last of the fds instead. The fds are the
+ * caller's. discard and again of *out say what to do where it fails. */
 int pull_fetch(struct puller *p, struct http *h, struct arena *a, const struct pull_message *order,
 	       const int fds[PULL_FDS_MAX], struct pull_message *out, struct err *e);
 

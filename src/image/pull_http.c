@@ -19,6 +19,7 @@ struct exchange {
 	struct buf body;
 	size_t header_bytes;
 	int64_t last_byte_ns;
+	int64_t body_at;
 	bool idle, sink_failed;
 	struct err *e;
 };
@@ -127,6 +128,31 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *ctx)
 	return n;
 }
 
+static size_t on_upload(char *bytes, size_t size, size_t n, void *ctx)
+{
+	struct exchange *x = ctx;
+	size_t got = 0, want = (size_t)MIN((int64_t)(size * n), x->r->body_size - x->body_at);
+
+	x->last_byte_ns = clock_mono_ns();
+	if (want && x->r->body(x->r->body_ctx, x->body_at, bytes, want, &got, x->e) < 0) {
+		x->sink_failed = true;
+		return CURL_READFUNC_ABORT;
+	}
+	x->body_at += (int64_t)got;
+	return got;
+}
+
+/* A connection that had been kept open turned out dead: the body goes out once more. */
+static int on_rewind(void *ctx, curl_off_t offset, int origin)
+{
+	struct exchange *x = ctx;
+
+	if (origin != SEEK_SET)
+		return CURL_SEEKFUNC_CANTSEEK;
+	x->body_at = offset;
+	return CURL_SEEKFUNC_OK;
+}
+
 static int on_progress(void *ctx, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal, curl_off_t ulnow)
 {
 	struct exchange *x = ctx;
@@ -167,6 +193,10 @@ static struct curl_slist *header_list(struct arena *a, const struct http_request
 		list = curl_slist_append(list, arena_printf(a, "%s: %s", p[i].key, p[i].value));
 	if (r->accept)
 		list = curl_slist_append(list, arena_printf(a, "Accept: %s", r->accept));
+	if (r->content_type)
+		list = curl_slist_append(list, arena_printf(a, "Content-Type: %s", r->content_type));
+	if (r->body)
+		list = curl_slist_append(list, "Expect:"); /* no wait for a 100 */
 	if (r->authorization)
 		list = curl_slist_append(list, arena_printf(a, "Authorization: %s", r->authorization));
 	return list;
@@ -195,6 +225,14 @@ static void set_request(CURL *c, struct exchange *x, struct curl_slist *headers,
 		(void)curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
 	if (streq(r->method, "POST"))
 		(void)curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->form);
+	if (r->body) {
+		(void)curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+		(void)curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)r->body_size);
+		(void)curl_easy_setopt(c, CURLOPT_READFUNCTION, on_upload);
+		(void)curl_easy_setopt(c, CURLOPT_READDATA, x);
+		(void)curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, on_rewind);
+		(void)curl_easy_setopt(c, CURLOPT_SEEKDATA, x);
+	}
 	if (r->range_from > 0)
 		(void)curl_easy_setopt(c, CURLOPT_RANGE,
 				       arena_printf(a, "%lld-", (long long)r->range_from));

@@ -28,12 +28,18 @@ struct http_reply {
 
 struct http_request {
 	const char *url;
-	const char *method;       /* "GET", "HEAD", "POST" */
+	const char *method;       /* "GET", "HEAD", "POST", "PUT" */
 	const struct http_tls *tls;
 	struct json_vec headers;  /* of struct json_pair */
 	const char *authorization; /* NULL: none */
 	const char *accept;       /* NULL: anything */
 	const char *form;         /* POST's body */
+	/* PUT's body: up to max bytes from `at` on, 0 < *n unless the end is reached; a -1 with *e ends the request. It may be
+	 * asked from the start again. */
+	int (*body)(void *ctx, int64_t at, void *bytes, size_t max, size_t *n, struct err *e);
+	void *body_ctx;
+	int64_t body_size;
+	const char *content_type; /* of the body */
 	int64_t range_from;       /* 0: from the start, without a Range header */
 	int64_t connect_timeout_ns, idle_ns;
 	/* For the body of a 200 or 206, NULL: it goes into the reply. -1 with *e ends the request. */
@@ -52,7 +58,7 @@ enum http_failure {
 	HTTP_UNREACHABLE, /* no connection: another host may do */
 	HTTP_NOT_TLS,     /* the other side does not speak TLS, it seems */
 	HTTP_REFUSED,     /* certificate, URL: trying again is no use */
-	HTTP_SINK,        /* the sink's error */
+	HTTP_SINK,        /* the sink's error, or the body's */
 };
 /* *failure says more about a -1. */
 int http_perform(struct http *h, struct arena *a, const struct http_request *r, struct http_reply *out,

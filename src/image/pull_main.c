@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/list.h"
 #include "image/pull_fetch.h"
+#include "image/pull_push.h"
 #include "image/pull_sandbox.h"
 
 #include <signal.h>
@@ -19,7 +20,6 @@ struct job {
 	struct list link;
 	struct pull_message order;
 	int fds[PULL_FDS_MAX];
-	bool resolve;
 };
 
 static struct {
@@ -55,8 +55,12 @@ static void run_job(struct job *job, struct http *h)
 	struct err e = { 0 };
 	int r;
 
-	r = job->resolve ? pull_resolve(&self.puller, h, &job->arena, &m, &e) :
-			   pull_fetch(&self.puller, h, &job->arena, &job->order, job->fds, &m, &e);
+	if (streq(job->order.type, "resolve"))
+		r = pull_resolve(&self.puller, h, &job->arena, &m, &e);
+	else if (streq(job->order.type, "push"))
+		r = pull_push(&self.puller, h, &job->arena, &job->order, job->fds[0], &m, &e);
+	else
+		r = pull_fetch(&self.puller, h, &job->arena, &job->order, job->fds, &m, &e);
 	/* The end of the pipe is the end of the layer: closed before knarrd hears of it. */
 	for (size_t i = 0; i < PULL_FDS_MAX; i++)
 		fd_close(&job->fds[i]);
@@ -94,13 +98,11 @@ static void *work(void *ctx)
 	return NULL;
 }
 
-static void add_job(struct arena *a, const struct pull_message *order, const int fds[PULL_FDS_MAX],
-		    bool resolve)
+static void add_job(struct arena *a, const struct pull_message *order, const int fds[PULL_FDS_MAX])
 {
 	struct job *job = arena_new0(a, struct job);
 
 	job->order = *order;
-	job->resolve = resolve;
 	memcpy(job->fds, fds, sizeof(job->fds));
 	job->arena = *a;
 	*a = (struct arena){ 0 };
@@ -113,13 +115,15 @@ static int start_workers(struct err *e)
 {
 	int64_t n = self.start.parallel > 0 ? MIN(self.start.parallel, WORKERS_MAX) : WORKERS_DEFAULT;
 
-	if (http_global_init(e) < 0)
+	bool network = self.start.reference;
+
+	if (network && http_global_init(e) < 0)
 		return -1;
 	for (int64_t i = 0; i < n; i++) {
-		struct http *h;
+		struct http *h = NULL;
 		pthread_t thread;
 
-		if (http_new(&self.arena, &h, e) < 0 || thread_start(&thread, "fetch", work, h, e) < 0)
+		if ((network && http_new(&self.arena, &h, e) < 0) || thread_start(&thread, "fetch", work, h, e) < 0)
 			return -1;
 	}
 	return 0;
@@ -141,14 +145,18 @@ static int read_start(struct err *e)
 
 static int begin(struct err *e)
 {
-	static const int none[PULL_FDS_MAX] = { -1, -1 };
+	static const int none[PULL_FDS_MAX] = { -1, -1, -1 };
 	struct pull_message resolve = { .type = (char *)"resolve" };
 	struct arena a = { 0 };
 
-	if (registry_load(&self.puller.registry, &self.start, e) < 0 || pull_sandbox_enter(e) < 0 ||
-	    start_workers(e) < 0)
+	if (!self.start.reference)
+		lock_init(&self.puller.registry.lock);
+	else if (registry_load(&self.puller.registry, &self.start, e) < 0)
 		return -1;
-	add_job(&a, &resolve, none, true);
+	if (pull_sandbox_enter(e) < 0 || start_workers(e) < 0)
+		return -1;
+	if (self.start.reference && !self.start.push)
+		add_job(&a, &resolve, none);
 	return 0;
 }
 
@@ -159,10 +167,13 @@ static int take_order(struct err *e)
 	int fds[PULL_FDS_MAX], r;
 
 	r = pull_recv(PULL_SOCKET_FD, &a, &m, fds, e);
-	if (r > 0 && streq(m.type, "fetch"))
-		add_job(&a, &m, fds, false);
-	else
-		arena_free(&a);
+	if (r > 0 && (streq(m.type, "copy") || (self.start.reference && (streq(m.type, "fetch") || streq(m.type, "push"))))) {
+		add_job(&a, &m, fds);
+		return r;
+	}
+	for (size_t i = 0; r > 0 && i < PULL_FDS_MAX; i++)
+		fd_close(&fds[i]);
+	arena_free(&a);
 	return r;
 }
 

@@ -9,6 +9,7 @@
 static const struct json_field fields[] = {
 	{ "type", JSON_STR, offsetof(struct pull_message, type), JSON_REQUIRED },
 	TEXT("reference", reference),
+	FLAG("push", push),
 	{ "hostsDirs", JSON_STRV, offsetof(struct pull_message, hosts_dirs) },
 	{ "certsDirs", JSON_STRV, offsetof(struct pull_message, certs_dirs) },
 	TEXT("registriesConf", registries_conf),
@@ -25,6 +26,9 @@ static const struct json_field fields[] = {
 	TEXT("mediaType", media_type),
 	NUMBER("size", size),
 	FLAG("manifest", manifest),
+	NUMBER("offset", offset),
+	TEXT("tag", tag),
+	TEXT("mountFrom", mount_from),
 	NUMBER("bytes", bytes),
 	TEXT("kind", kind),
 	TEXT("text", text),

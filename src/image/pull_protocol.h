@@ -6,15 +6,17 @@
 
 #include "base/json.h"
 
-enum { PULL_SOCKET_FD = 3, PULL_MESSAGE_MAX = 65536, PULL_FDS_MAX = 2 };
+enum { PULL_SOCKET_FD = 3, PULL_MESSAGE_MAX = 65536, PULL_FDS_MAX = 3 };
 
 /* The messages, by `type`. To knarr-pull: "start" (first, once), "fetch" with the fds {ingest file,
- * then the pipe of a layer's unpacker if there is one}. From it: "resolved" (once), "progress",
- * "done" and "failed" with the id of a fetch; "failed" with id 0 is the end of the pull. */
+ * then the pipe of a layer's unpacker if there is one}; "copy", the same from a file instead of a registry, which is
+ * the last of the fds; "push" with the fd of a file. From it: "resolved" (once, where start says no purpose),
+ * "progress", "done" and "failed" with the id of an order; "failed" with id 0 is the end of the pull. */
 struct pull_message {
 	char *type;
 	/* start */
-	char *reference;
+	char *reference;    /* NULL: no registry, only copies */
+	bool push;          /* the reference is written to: nothing is resolved */
 	char **hosts_dirs, **certs_dirs;
 	char *registries_conf;
 	int64_t parallel, idle_ms;
@@ -24,6 +26,10 @@ struct pull_message {
 	char *digest, *media_type;
 	int64_t size;
 	bool manifest;      /* of /manifests/, not /blobs/ */
+	/* copy, push */
+	int64_t offset;     /* where in the file it begins */
+	char *tag;          /* push of a manifest: by this tag; NULL: by its digest */
+	char *mount_from;   /* push of a blob: a repository of the same registry that may have it; NULL: none */
 	/* events */
 	int64_t bytes;      /* progress: received so far, of all fetches */
 	char *kind, *text;  /* failed: err_kind_name and message */

@@ -67,6 +67,35 @@ static void tell_progress(struct pull *p, const char *waits_for)
 	p->w->progress(p->w->progress_ctx, &x);
 }
 
+/* --- what was given instead of a registry -------------------------------------------------------- */
+
+static const struct image_part *part_of(const struct pull *p, const char *digest)
+{
+	const struct image_load_request *r = p->w->load;
+
+	for (size_t i = 0; r && i < r->nparts; i++)
+		if (streq(r->parts[i].digest, digest))
+			return &r->parts[i];
+	return NULL;
+}
+
+/* From the registry, or from the file that was given. */
+static int order(struct pull *p, struct pull_fetching *f, const struct pull_message *what, int file, int pipe, struct err *e)
+{
+	const struct image_part *part = part_of(p, what->digest);
+	struct pull_message m = *what;
+
+	if (!p->w->load)
+		return pull_agent_fetch(&p->agent, f, &m, file, pipe, e);
+	if (!part)
+		return err_set(e, ERR_NOT_FOUND, "%s is named by the manifest and not among what was given", what->digest);
+	if (part->size != what->size)
+		return err_set(e, ERR_DATA_LOSS, "%s: what was given has %lld bytes, the manifest says %lld", what->digest,
+			       (long long)part->size, (long long)what->size);
+	m.offset = part->offset;
+	return pull_agent_copy(&p->agent, f, &m, file, pipe, part->fd, e);
+}
+
 /* --- documents -------------------------------------------------------------------------------- */
 
 static int hear_until(struct pull *p, const bool *done, struct err *e)
@@ -82,13 +111,13 @@ static int hear_until(struct pull *p, const bool *done, struct err *e)
 static int fetch_document(struct pull *p, const struct descriptor *d, bool manifest, struct pull_fetching *f,
 			  struct err *e)
 {
-	struct pull_message order = { .digest = d->digest, .media_type = d->media_type, .size = d->size,
-				      .manifest = manifest };
+	struct pull_message what = { .digest = d->digest, .media_type = d->media_type, .size = d->size,
+				     .manifest = manifest };
 	auto_fd int fd = -1;
 	uint64_t have;
 
 	if (content_ingest(p->im->content, d->digest, &fd, &have, e) < 0 ||
-	    pull_agent_fetch(&p->agent, f, &order, fd, -1, e) < 0 || hear_until(p, &f->ended, e) < 0)
+	    order(p, f, &what, fd, -1, e) < 0 || hear_until(p, &f->ended, e) < 0)
 		return -1;
 	if (f->ok)
 		return 0;
@@ -129,18 +158,31 @@ static int take_document(struct pull *p, const struct descriptor *d, bool manife
 	return content_read(store, p->a, d->digest, max, text, e);
 }
 
+/* What the name means: the registry's word, or the first of what was given. */
+static int find_top(struct pull *p, struct err *e)
+{
+	const struct image_load_request *r = p->w->load;
+
+	if (r) {
+		p->top = (struct descriptor){ .digest = (char *)r->parts[0].digest, .size = r->parts[0].size,
+					      .media_type = (char *)r->parts[0].media_type };
+		return digest_check(p->top.digest, e);
+	}
+	tell_progress(p, "the registry");
+	if (hear_until(p, &p->agent.resolved, e) < 0)
+		return -1;
+	p->top = (struct descriptor){ .digest = p->agent.what.digest, .size = p->agent.what.size,
+				      .media_type = p->agent.what.media_type };
+	return digest_check(p->top.digest, e);
+}
+
 /* From the name to the manifest for this machine and its configuration. */
 static int resolve(struct pull *p, struct err *e)
 {
 	const struct descriptor *chosen;
 	struct str text;
 
-	tell_progress(p, "the registry");
-	if (hear_until(p, &p->agent.resolved, e) < 0)
-		return -1;
-	p->top = (struct descriptor){ .digest = p->agent.what.digest, .size = p->agent.what.size,
-				      .media_type = p->agent.what.media_type };
-	if (digest_check(p->top.digest, e) < 0)
+	if (find_top(p, e) < 0)
 		return -1;
 	if (take_document(p, &p->top, true, MANIFEST_MAX, &text, e) < 0 ||
 	    manifest_parse(p->a, text, p->top.media_type, &p->image, e) < 0)
@@ -239,14 +281,14 @@ static int start_unpacking(struct pull *p, struct job *j, int *pipe, struct err 
 
 static int start_fetching(struct pull *p, struct job *j, int pipe, struct err *e)
 {
-	struct pull_message order = { .digest = j->blob->digest, .media_type = j->blob->media_type,
-				      .size = j->blob->size };
+	struct pull_message what = { .digest = j->blob->digest, .media_type = j->blob->media_type,
+				     .size = j->blob->size };
 	auto_fd int file = -1;
 	uint64_t have;
 
 	if (content_ingest(p->im->content, j->blob->digest, &file, &have, e) < 0)
 		return -1;
-	return pull_agent_fetch(&p->agent, &j->fetch, &order, file, pipe, e);
+	return order(p, &j->fetch, &what, file, pipe, e);
 }
 
 /* Takes blob and layer, as far as no other pull is making them; 1: one does. With the real call it
@@ -497,6 +539,27 @@ static int pull_layers(struct pull *p, struct err *e)
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
+static char **add_names(struct pull *p, char **refs, const struct ref *ref)
+{
+	if (ref->tag)
+		refs = strv_append(p->a, refs, ref_text(p->a, ref));
+	return strv_append(p->a, refs, ref_with_digest(p->a, ref, p->top.digest));
+}
+
+static char **names_of(struct pull *p)
+{
+	char **refs = arena_newn0(p->a, char *, 1);
+	struct err never; /* image_load() has parsed them */
+	struct ref ref;
+
+	if (p->w->ref)
+		return add_names(p, refs, p->w->ref);
+	for (char *const *n = p->w->load->names; n && *n; n++)
+		if (ref_parse(p->a, *n, &ref, &never) == 0)
+			refs = add_names(p, refs, &ref);
+	return refs;
+}
+
 static int commit(struct pull *p, struct err *e)
 {
 	struct image_record r = {
@@ -504,15 +567,13 @@ static int commit(struct pull *p, struct err *e)
 		.manifest_size = (uint64_t)p->manifest.size, .layers = p->config.diff_ids,
 		.user = p->config.user, .labels = p->config.labels,
 	};
-	char **refs = NULL;
+	char **refs;
 
 	for (size_t i = 0; i < p->image.nlayers; i++)
 		r.blobs = strv_append(p->a, r.blobs, p->image.layers[i].digest);
 	if (!streq(p->top.digest, p->manifest.digest))
 		r.extra = strv_append(p->a, r.extra, p->top.digest);
-	if (p->w->ref->tag)
-		refs = strv_append(p->a, refs, ref_text(p->a, p->w->ref));
-	refs = strv_append(p->a, refs, ref_with_digest(p->a, p->w->ref, p->top.digest));
+	refs = names_of(p);
 	tell_progress(p, "the disk");
 	if (steps_point("pull", "image", e) < 0)
 		return -1;
@@ -548,7 +609,7 @@ static int start_agent(struct pull *p, struct err *e)
 	const struct image_settings *s = &p->im->settings;
 	const struct image_auth *k = p->w->auth;
 	struct pull_message m = {
-		.type = (char *)"start", .reference = (char *)p->name,
+		.type = (char *)"start", .reference = p->w->ref ? (char *)p->name : NULL,
 		.hosts_dirs = split_dirs(p->a, s->hosts_dir),
 		.registries_conf = (char *)s->registries_conf, .certs_dirs = (char **)s->certs_dirs,
 		.parallel = s->parallel_layers, .idle_ms = s->pull_idle_ns / NS_PER_MS,
@@ -563,7 +624,7 @@ static int start_agent(struct pull *p, struct err *e)
 int pull_run(const struct pull_work *w, char **id, struct err *e)
 {
 	struct pull p = { .w = w, .im = w->im, .call = w->call, .a = &w->call->arena,
-			  .agent = { .sock = -1 }, .name = ref_text(&w->call->arena, w->ref) };
+			  .agent = { .sock = -1 }, .name = w->ref ? ref_text(&w->call->arena, w->ref) : "given files" };
 	int r = -1;
 
 	if (start_agent(&p, e) == 0 && steps_point("pull", "resolve", e) == 0 && resolve(&p, e) == 0 &&
@@ -573,7 +634,7 @@ int pull_run(const struct pull_work *w, char **id, struct err *e)
 	p.no_room = r < 0 && e->kind == ERR_EXHAUSTED;
 	give_back(&p);
 	if (r < 0)
-		return err_in(e, "pull %s", p.name);
+		return w->ref ? err_in(e, "pull %s", p.name) : -1;
 	*id = p.image.config.digest;
 	return 0;
 }

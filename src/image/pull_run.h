@@ -10,7 +10,8 @@
 struct pull_work {
 	struct images *im;
 	struct call *call;             /* its arena is the pull's memory */
-	const struct ref *ref;
+	const struct ref *ref;         /* NULL: load */
+	const struct image_load_request *load; /* NULL: a registry has it */
 	const struct image_auth *auth; /* never NULL */
 	void (*progress)(void *ctx, const struct image_progress *p);
 	void *progress_ctx;

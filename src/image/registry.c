@@ -194,14 +194,14 @@ static const char *api_text(struct arena *a, const struct http_reply *reply)
 			    utf8_clean(a, first->message ? first->message : first->code ? first->code : ""));
 }
 
-static enum registry_outcome judge(struct arena *a, const char *url, const struct http_reply *reply,
+static enum registry_outcome judge(struct arena *a, const char *url, bool writes, const struct http_reply *reply,
 				   struct err *e)
 {
 	const char *text = api_text(a, reply);
 	enum registry_outcome outcome = REGISTRY_NEXT;
 	enum err_kind kind = ERR_UNAVAILABLE;
 
-	if (reply->status == 200 || reply->status == 206)
+	if (reply->status == 200 || reply->status == 206 || (writes && reply->status >= 200 && reply->status < 300))
 		return REGISTRY_OK;
 	if (reply->status == 404)
 		kind = ERR_NOT_FOUND;
@@ -231,7 +231,8 @@ static char *first_url(struct registry *r, const struct registry_host *h, bool p
 	bool tls = streq(x->scheme, "https") || (x->tls_said && !ends_with(x->authority, ":80") && !plain);
 
 	return arena_printf(a, "%s://%s%s/%s/%s%s%s", tls ? "https" : "http", x->authority, x->path,
-			    repository_at(r, h), what, x->is_origin ? "" : "?ns=", x->is_origin ? "" : r->ref.domain);
+			    repository_at(r, h), what, x->is_origin ? "" : strchr(what, '?') ? "&ns=" : "?ns=",
+			    x->is_origin ? "" : r->ref.domain);
 }
 
 /* "https://host:port" of a URL. */
@@ -275,14 +276,23 @@ static enum registry_outcome transport_outcome(enum http_failure failure)
 	return failure == HTTP_BROKEN ? REGISTRY_RETRY : failure == HTTP_SINK ? REGISTRY_STOP : REGISTRY_NEXT;
 }
 
+struct host_facts {
+	bool plain;
+	const char *authorization;
+	unsigned logins;
+};
+
 /* One request and its redirects. Beyond the registry's own origin neither login nor headers go. */
-static int follow(struct registry *r, struct registry_host *h, const char *authorization, char *url,
-		  struct http *http, struct arena *a, const struct registry_get *g, struct http_reply *out,
-		  enum http_failure *failure, struct err *e)
+static int follow(struct registry *r, struct registry_host *h, const struct host_facts *facts, struct http *http,
+		  struct arena *a, const struct registry_get *g, struct http_reply *out, enum http_failure *failure,
+		  struct err *e)
 {
-	struct str home = origin(url);
+	char *first = first_url(r, h, facts->plain, g->what, a), *url = g->url ? (char *)g->url : first;
+	struct str home = origin(first);
 	struct http_request q = { .method = g->method, .accept = g->accept, .tls = &h->tls,
-				  .range_from = g->range_from, .sink = g->sink, .sink_ctx = g->sink_ctx,
+				  .form = g->form, .body = g->body, .body_ctx = g->body_ctx, .body_size = g->body_size,
+				  .content_type = g->content_type, .range_from = g->range_from, .sink = g->sink,
+				  .sink_ctx = g->sink_ctx,
 				  .connect_timeout_ns = h->host->dial_timeout_ns,
 				  .idle_ns = r->start->idle_ms * NS_PER_MS };
 
@@ -290,7 +300,7 @@ static int follow(struct registry *r, struct registry_host *h, const char *autho
 		bool at_home = str_eq(origin(url), home);
 
 		q.url = url;
-		q.authorization = at_home ? authorization : NULL;
+		q.authorization = at_home ? facts->authorization : NULL;
 		q.headers = at_home ? h->host->headers : (struct json_vec){ 0 };
 		if (http_perform(http, a, &q, out, failure, e) < 0)
 			return -1;
@@ -303,12 +313,6 @@ static int follow(struct registry *r, struct registry_host *h, const char *autho
 	*failure = HTTP_REFUSED;
 	return err_set(e, ERR_UNAVAILABLE, "%.*s: more than %d redirects", STR_ARG(home), REDIRECTS_MAX);
 }
-
-struct host_facts {
-	bool plain;
-	const char *authorization;
-	unsigned logins;
-};
 
 static struct host_facts facts_of(struct registry *r, const struct registry_host *h)
 {
@@ -344,7 +348,8 @@ enum registry_outcome registry_get(struct registry *r, size_t host, struct http 
 		struct host_facts facts = facts_of(r, h);
 		char *url = first_url(r, h, facts.plain, g->what, a);
 
-		if (follow(r, h, facts.authorization, url, http, a, g, out, &failure, e) < 0) {
+		url[strcspn(url, "?")] = '\0';
+		if (follow(r, h, &facts, http, a, g, out, &failure, e) < 0) {
 			if (failure == HTTP_NOT_TLS && streq(h->host->scheme, "http") && !facts.plain) {
 				LOCKED(&r->lock);
 				h->plain = true;
@@ -353,7 +358,7 @@ enum registry_outcome registry_get(struct registry *r, size_t host, struct http 
 			return transport_outcome(failure);
 		}
 		if (out->status != 401 || logins++ == LOGINS_MAX)
-			return judge(a, url, out, e);
+			return judge(a, url, g->writes, out, e);
 		if (login(r, h, &facts, http, a, out->challenge, e) < 0) {
 			(void)err_in(e, "%.400s", url);
 			return e->kind == ERR_UNAVAILABLE ? REGISTRY_RETRY : REGISTRY_NEXT;
@@ -417,6 +422,36 @@ static enum registry_outcome try_host(struct registry *r, size_t host, unsigned 
 			wait_before_retry(tries, out->retry_after_s);
 	}
 	return outcome;
+}
+
+enum registry_outcome registry_get_patiently(struct registry *r, size_t host, struct http *h, struct arena *a,
+					     struct registry_get *g, struct http_reply *out, struct err *e)
+{
+	return try_host(r, host, TRIES_MAX, h, a, g, NULL, out, e);
+}
+
+int registry_push_host(struct registry *r, size_t *host, struct err *e)
+{
+	for (size_t i = 0; i < r->nhosts; i++) {
+		if (!usable(r, i, HOST_PUSH))
+			continue;
+		*host = i;
+		return 0;
+	}
+	return err_set(e, ERR_UNAVAILABLE, "%s: no host of hosts.toml or registries.conf may be pushed to", r->ref.domain);
+}
+
+int registry_location(struct registry *r, size_t host, struct arena *a, const char *what, const char *location, char **out,
+		      struct err *e)
+{
+	struct registry_host *h = &r->hosts[host];
+
+	return next_url(a, first_url(r, h, facts_of(r, h).plain, what, a), location, out, e);
+}
+
+void registry_pause(unsigned tries, const struct http_reply *reply)
+{
+	wait_before_retry(tries, MIN(reply->retry_after_s, (int64_t)RETRY_AFTER_MAX_S));
 }
 
 /* A wish to log in, or to be let in, says more than that a mirror was away. */

@@ -31,15 +31,22 @@ struct registry {
 /* Reads hosts.toml and certificates (as root may; before privileges are dropped). */
 int registry_load(struct registry *r, const struct pull_message *start, struct err *e);
 
-/* A GET or HEAD of "manifests/…" or "blobs/…" at one host, logged in and redirected as needed. */
+/* A request for "manifests/…" or "blobs/…" at one host, logged in and redirected as needed. */
 struct registry_get {
 	const char *method, *what, *accept;
+	const char *url;         /* where an upload goes on; NULL: made of host and what */
+	bool writes;             /* any 2xx is right */
+	const char *form;        /* POST's body */
+	int (*body)(void *ctx, int64_t at, void *bytes, size_t max, size_t *n, struct err *e); /* PUT's; see pull_http.h */
+	void *body_ctx;
+	int64_t body_size;
+	const char *content_type;
 	int64_t range_from;
 	int (*sink)(void *ctx, const struct http_reply *reply, const void *bytes, size_t n, struct err *e);
 	void *sink_ctx;
 };
 enum registry_outcome {
-	REGISTRY_OK,        /* 200 or 206 */
+	REGISTRY_OK,        /* 200 or 206; another 2xx of what writes */
 	REGISTRY_RETRY,     /* may work later; reply->retry_after_s */
 	REGISTRY_NEXT,      /* not at this host */
 	REGISTRY_STOP,      /* nowhere: the sink's error */
@@ -54,6 +61,17 @@ enum registry_outcome registry_get(struct registry *r, size_t host, struct http 
 int registry_get_anywhere(struct registry *r, unsigned capability, struct http *h, struct arena *a,
 			  struct registry_get *g, bool (*before)(struct registry_get *g),
 			  struct http_reply *out, size_t *host, struct err *e);
+
+/* The same at one host, again and again where that may help. */
+enum registry_outcome registry_get_patiently(struct registry *r, size_t host, struct http *h, struct arena *a,
+					     struct registry_get *g, struct http_reply *out, struct err *e);
+/* The host that is written to: the first that may be. ERR_UNAVAILABLE: none may. */
+int registry_push_host(struct registry *r, size_t *host, struct err *e);
+/* Where an upload goes on: a reply's Location, absolute. */
+int registry_location(struct registry *r, size_t host, struct arena *a, const char *what, const char *location, char **out,
+		      struct err *e);
+/* Before another try: longer each time, and as long as the registry asks for. */
+void registry_pause(unsigned tries, const struct http_reply *reply);
 
 void registry_host_is_bad(struct registry *r, size_t host);
 bool registry_has_other(struct registry *r, unsigned capability);
