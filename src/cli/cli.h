@@ -33,6 +33,10 @@ struct verb {
 	const char *alias;
 };
 
+/* Runs one: its help and its complaints are then about it. */
+int cli_run_verb(struct cli *cli, const struct verb *v, char *const *argv, struct err *e);
+
+int verb_image(struct cli *cli, char *const *argv, struct err *e);
 int verb_pull(struct cli *cli, char *const *argv, struct err *e);
 int verb_images(struct cli *cli, char *const *argv, struct err *e);
 int verb_rmi(struct cli *cli, char *const *argv, struct err *e);
@@ -60,6 +64,9 @@ int cli_options(struct cli *cli, const char *verb, const struct opt *opts, int f
 
 /* Exactly one word, or ERR_INVALID that says what it should be. */
 int cli_one_word(char *const *words, const char *what, const char **out, struct err *e);
+
+/* No word, or ERR_INVALID. */
+int cli_no_words(char *const *words, struct err *e);
 
 /* --- names ---------------------------------------------------------------------------------------- */
 

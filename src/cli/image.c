@@ -1,74 +1,29 @@
 #include "cli/cli.h"
 
-#include "base/clock.h"
+#include "cli/output.h"
+#include "cli/progress.h"
 #include "cri.pb-c.h"
 #include "knarr.pb-c.h"
 #include "spec/ref.h"
 
 #include <stdio.h>
-#include <unistd.h>
-
-struct shown {
-	struct arena *a;
-	const char *reference, *id;
-	bool terminal;
-	int64_t begun_ns, said_ns;
-};
-
-static void show_bar(const struct shown *s, const Knarr__V1__PullImageProgress *p)
-{
-	char bar[31];
-	unsigned full = p->bytes_total ? (unsigned)(MIN(p->bytes, p->bytes_total) * 30 / p->bytes_total) : 0;
-	double seconds = (double)(clock_mono_ns() - s->begun_ns) / 1e9;
-
-	for (unsigned i = 0; i < 30; i++)
-		bar[i] = i < full ? '=' : i == full ? '>' : ' ';
-	bar[30] = '\0';
-	fprintf(stderr, "\r\033[K[%s] %s of %s, layer %u of %u, %s/s%s%s", bar, text_size(s->a, p->bytes),
-		text_size(s->a, p->bytes_total), p->layers_done, p->layers,
-		text_size(s->a, seconds > 0.1 ? (uint64_t)((double)p->bytes / seconds) : 0),
-		str_is_empty(p->waits_for) ? "" : ", ", p->waits_for ? p->waits_for : "");
-}
-
-static int show(void *ctx, const ProtobufCMessage *m, UNUSED struct err *e)
-{
-	const Knarr__V1__PullImageProgress *p = (const void *)m;
-	struct shown *s = ctx;
-
-	if (!str_is_empty(p->image_id)) {
-		s->id = arena_strdup(s->a, p->image_id);
-		return 0;
-	}
-	if (s->terminal) {
-		show_bar(s, p);
-	} else if (p->bytes_total && clock_mono_ns() - s->said_ns > 5 * NS_PER_S) {
-		s->said_ns = clock_mono_ns();
-		fprintf(stderr, "%s: %s of %s, layer %u of %u\n", s->reference, text_size(s->a, p->bytes),
-			text_size(s->a, p->bytes_total), p->layers_done, p->layers);
-	}
-	return 0;
-}
 
 int image_pull_shown(struct cli *cli, const char *reference, const char **id, struct err *e)
 {
 	Knarr__V1__PullImageRequest in = KNARR__V1__PULL_IMAGE_REQUEST__INIT;
-	struct shown s = { .a = cli->a, .reference = reference, .terminal = isatty(STDERR_FILENO),
-			   .begun_ns = clock_mono_ns(), .said_ns = clock_mono_ns() };
+	struct progress *p = progress_new(cli->a, reference);
 	int rc;
 
 	if (cli_connect(cli, e) < 0)
 		return -1;
 	in.reference = (char *)reference;
 	rc = client_stream(cli->client, cli->call, "/knarr.v1.Knarr/PullImage", &in.base,
-			   &knarr__v1__pull_image_progress__descriptor, show, &s, e);
-	if (s.terminal)
-		fputs("\r\033[K", stderr);
+			   &knarr__v1__pull_image_progress__descriptor, progress_take, p, e);
+	progress_end(p);
 	if (rc < 0)
 		return -1;
-	if (!s.id)
-		return err_set(e, ERR_INTERNAL, "the pull of %s ended without an image", reference);
-	*id = s.id;
-	return 0;
+	*id = progress_id(p);
+	return *id ? 0 : err_set(e, ERR_INTERNAL, "the pull of %s ended without an image", reference);
 }
 
 int verb_pull(struct cli *cli, char *const *argv, struct err *e)
@@ -112,10 +67,13 @@ static void image_rows(struct cli *cli, struct table *t, const Runtime__V1__Imag
 int verb_images(struct cli *cli, char *const *argv, struct err *e)
 {
 	bool quiet = false;
+	const char *format = NULL;
 	const struct opt opts[] = {
 		{ OPT_FLAG, 'q', "quiet", &quiet, NULL, "Print only IDs" },
+		OUTPUT_OPTION(&format),
 		{ 0 },
 	};
+	enum output how;
 	Runtime__V1__ListImagesRequest in = RUNTIME__V1__LIST_IMAGES_REQUEST__INIT;
 	Runtime__V1__ListImagesResponse *list;
 	struct table *t = table_new(cli->a, 4);
@@ -124,6 +82,10 @@ int verb_images(struct cli *cli, char *const *argv, struct err *e)
 
 	if (rc)
 		return rc < 0 ? -1 : 0;
+	if (output_parse(format, OUTPUT_TABLE, &how, e) < 0)
+		return -1;
+	if (how != OUTPUT_TABLE)
+		return image_list_print(cli, how, e);
 	if (cli_connect(cli, e) < 0 ||
 	    CRI_IMAGE(cli->client, cli->call, ListImages, list_images, &in, &list, e) < 0)
 		return -1;

@@ -22,6 +22,7 @@ static const struct verb verbs[] = {
 	{ "rm", "[-f] CONTAINER…", "Remove containers with their pods", verb_rm, NULL },
 	{ "inspect", "CONTAINER|IMAGE", "Everything known of one thing, as JSON", verb_inspect, NULL },
 	{ "stats", "[CONTAINER…]", "What containers use now", verb_stats, NULL },
+	{ "image", "VERB [ARG…]", "Images: list, save, load, make, look into; knarr image --help", verb_image, NULL },
 	{ "pull", "IMAGE", "Fetch an image", verb_pull, NULL },
 	{ "images", "", "List images", verb_images, NULL },
 	{ "rmi", "IMAGE…", "Remove images", verb_rmi, NULL },
@@ -84,6 +85,17 @@ int cli_one_word(char *const *words, const char *what, const char **out, struct 
 			       words[1], current->name, current->args);
 	*out = words[0];
 	return 0;
+}
+
+int cli_no_words(char *const *words, struct err *e)
+{
+	return words[0] ? err_set(e, ERR_INVALID, "knarr %s: \"%s\" is one word too many", current->name, words[0]) : 0;
+}
+
+int cli_run_verb(struct cli *cli, const struct verb *v, char *const *argv, struct err *e)
+{
+	current = v;
+	return v->run(cli, argv, e);
 }
 
 static const struct verb *verb_named(const char *name)

@@ -13,6 +13,17 @@ int session_open_attach(struct cli *cli, Knarr__V1__OpenAttachRequest *in, struc
 /* A connection to a port of a pod, non-blocking. */
 int session_open_port(struct client *client, struct call *c, const char *pod_id, unsigned port, int *out, struct err *e);
 
+/* A blob of an image, for reading; the caller owns *fd. */
+int session_open_blob(struct cli *cli, const char *image, const char *digest, int *fd, struct err *e);
+/* LoadImage with these files, which stay ours: the request's socket and count are filled in here, `each` sees the
+ * progress. */
+struct session_files {
+	const int *fd;
+	size_t n;
+};
+int session_load(struct cli *cli, Knarr__V1__LoadImageRequest *in, const struct session_files *files,
+		 int (*each)(void *ctx, const ProtobufCMessage *m, struct err *e), void *ctx, struct err *e);
+
 /* --- the relay ------------------------------------------------------------------------------------------------ */
 
 /* Signals as a readable fd: all those that end or resize. Blocked in all threads from then on. */
