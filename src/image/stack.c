@@ -76,11 +76,11 @@ int stack_open(struct images *im, const struct image_record *r, struct stack *s,
 
 /* --- mounting -------------------------------------------------------------------------------------- */
 
-static int overlay(const struct stack *s, int *mount_fd, struct err *e)
+static int overlay(const struct stack *s, enum overlay_way way, int *mount_fd, struct err *e)
 {
 	const struct overlay_spec spec = {
 		.lower = s->lower, .nlower = s->n, .upper = s->upper, .work = s->work,
-		.flags = s->flags & ~(unsigned)STACK_ATTACH,
+		.flags = s->flags & ~(unsigned)STACK_ATTACH, .way = way,
 	};
 
 	return overlay_mount(&spec, mount_fd, e);
@@ -147,7 +147,7 @@ static int overlay_of_attached(struct images *im, const struct stack *s, int *mo
 
 	if (place_take(&p, im, s->map_fd, e) < 0)
 		return -1;
-	rc = overlay(s, mount_fd, e);
+	rc = overlay(s, OVERLAY_BEST, mount_fd, e);
 	place_leave(&p);
 	return rc;
 }
@@ -155,12 +155,10 @@ static int overlay_of_attached(struct images *im, const struct stack *s, int *mo
 int stack_mount(struct images *im, const struct stack *s, int *mount_fd, struct err *e)
 {
 	if (s->map_fd < 0)
-		return overlay(s, mount_fd, e);
-	if (!(s->flags & STACK_ATTACH) && overlay(s, mount_fd, e) == 0)
+		return overlay(s, OVERLAY_BEST, mount_fd, e);
+	/* What is attached nowhere has no path: by fd, or not at all. */
+	if (!(s->flags & STACK_ATTACH) && overlay(s, OVERLAY_BY_FD, mount_fd, e) == 0)
 		return 0;
-	/* An older kernel's answer is EINVAL, and so is much else. */
-	if (!(s->flags & STACK_ATTACH) && e->sys != EINVAL)
-		return -1;
 	return overlay_of_attached(im, s, mount_fd, e);
 }
 

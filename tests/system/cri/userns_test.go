@@ -9,14 +9,15 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 const usernsHost, usernsSize = 300000, 65536
 
 func userns(t *testing.T, c *client) *v1.UserNamespace {
-	status := must[*v1.StatusResponse](t)(c.Status(ctx(t), &v1.StatusRequest{}))
-	if !status.RuntimeHandlers[0].Features.UserNamespaces {
+	answer := must[*v1.StatusResponse](t)(c.Status(ctx(t), &v1.StatusRequest{}))
+	if !answer.RuntimeHandlers[0].Features.UserNamespaces {
 		t.Skip("this kernel, or the runtime, has no user namespaces with idmapped mounts")
 	}
 	one := []*v1.IDMapping{{HostId: usernsHost, ContainerId: 0, Length: usernsSize}}
@@ -110,10 +111,14 @@ func TestUserNamespaceOutlivesKnarrd(t *testing.T) {
 	pod, sandbox := usernsPod(t, c)
 	id := c.create(t, pod, usernsConfig(t, c, "sleep", "1000"), sandbox)
 	restart(t)
-	eventually(t, "the container starts after a restart of knarrd", func() bool {
-		_, err := c.StartContainer(ctx(t), &v1.StartContainerRequest{ContainerId: id})
-		return err == nil
+	var err error
+	eventually(t, "knarrd answers after its restart", func() bool {
+		_, err = c.StartContainer(ctx(t), &v1.StartContainerRequest{ContainerId: id})
+		return status.Code(err) != codes.Unavailable
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	want(t, "owner of /", c.exec(t, id, "stat", "-c", "%u", "/"), "0")
 	config := usernsConfig(t, c, "sh", "-c", "stat -c %u /; id -u")
 	config.Metadata.Name = "second"
