@@ -333,6 +333,16 @@ static void tick(UNUSED struct conn *c, UNUSED int64_t now_ns)
 {
 }
 
+static void fail(struct conn *c, const struct err *why)
+{
+	struct command *k = c->session;
+
+	opening_abandon(&k->opening);
+	relay_out_stop(&k->out);
+	relay_out_stop(&k->err);
+	tell(k, 0, why);
+}
+
 static void gone(struct conn *c)
 {
 	struct command *k = c->session;
@@ -349,4 +359,4 @@ static void gone(struct conn *c)
 	k->told = true;
 }
 
-const struct conn_user command_user = { begin, stream_opened, data, ended, was_reset, tick, gone };
+const struct conn_user command_user = { begin, stream_opened, data, ended, was_reset, tick, fail, gone };

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -453,8 +454,19 @@ static void keep_alive(struct conn *c, int64_t now_ns)
 	check(c, websocket_pong(&c->ws, &e));
 }
 
+/* Without a status Kubernetes' SPDY client takes the end of the connection for success. */
+void conn_stop(struct conn *c, const struct err *why)
+{
+	if (c->mode != CONN_HEAD && !c->finished && !c->dead)
+		c->user->fail(c, why);
+	(void)flush(c);
+	conn_drop(c);
+}
+
 void conn_tick(struct conn *c, int64_t now_ns)
 {
+	struct err e;
+
 	if (c->deadline_ns && now_ns > c->deadline_ns) {
 		conn_drop(c);
 		return;
@@ -462,7 +474,9 @@ void conn_tick(struct conn *c, int64_t now_ns)
 	if (c->mode == CONN_HEAD || c->finished)
 		return;
 	if (now_ns - c->active_ns > c->server->idle_ns) {
-		conn_drop(c);
+		(void)err_set(&e, ERR_TIMEOUT, "no data came or went for %" PRId64 " s (stream.idle_timeout): the session was ended",
+			      c->server->idle_ns / NS_PER_S);
+		c->user->fail(c, &e);
 		return;
 	}
 	keep_alive(c, now_ns);

@@ -267,6 +267,20 @@ static void tick(struct conn *c, int64_t now_ns)
 	}
 }
 
+static void fail(struct conn *c, const struct err *why)
+{
+	struct forwards *all = c->session;
+
+	while (!c->dead && !list_is_empty(&all->all)) {
+		struct forward *f = container_of(all->all.next, struct forward, link);
+
+		if (f->error != NO_CHANNEL)
+			conn_send(c, (uint32_t)f->error, why->msg, strlen(why->msg));
+		forward_close(f);
+	}
+	conn_finish(c);
+}
+
 static void gone(struct conn *c)
 {
 	struct forwards *all = c->session;
@@ -275,4 +289,4 @@ static void gone(struct conn *c)
 		forward_gone(container_of(all->all.next, struct forward, link));
 }
 
-const struct conn_user forward_user = { begin, opened, data, ended, was_reset, tick, gone };
+const struct conn_user forward_user = { begin, opened, data, ended, was_reset, tick, fail, gone };

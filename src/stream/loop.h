@@ -101,6 +101,7 @@ struct conn_user {
 	void (*ended)(struct conn *c, uint32_t channel);
 	void (*reset)(struct conn *c, uint32_t channel);
 	void (*tick)(struct conn *c, int64_t now_ns);
+	void (*fail)(struct conn *c, const struct err *why); /* ends it by our will: tells the client, and finishes */
 	void (*gone)(struct conn *c); /* lets go of all; no source of it is watched afterwards */
 };
 extern const struct conn_user command_user, forward_user;
@@ -138,6 +139,8 @@ void conn_round_ends(struct conn *c); /* sends, watches */
 void conn_mark_dirty(struct conn *c);
 /* Ends it now: the client has vanished, or broken the rules. */
 void conn_drop(struct conn *c);
+/* Ends it now, with last words: knarrd ends. */
+void conn_stop(struct conn *c, const struct err *why);
 /* All is said: the client gets it and closes. */
 void conn_finish(struct conn *c);
 

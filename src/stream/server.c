@@ -161,12 +161,14 @@ static void on_opened(struct source *src, UNUSED uint32_t events)
 static void on_stop(struct source *src, UNUSED uint32_t events)
 {
 	struct streams *s = container_of(src, struct streams, stop);
+	struct err why;
 
 	s->stopping = true;
 	source_watch(s, src, 0);
 	source_watch(s, &s->listener, 0);
+	(void)err_set(&why, ERR_UNAVAILABLE, "knarrd is being stopped: the session was ended");
 	list_for_each_safe(c, &s->conns, struct conn, link)
-		conn_drop(c);
+		conn_stop(c, &why);
 }
 
 static void round_ends(struct streams *s)

@@ -9,21 +9,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "lib"))
 import node  # noqa: E402
-
-
-def openssl(*words, cwd):
-    subprocess.run(["openssl", *words], cwd=cwd, check=True, capture_output=True)
-
-
-def certificates(folder):
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj",
-            "/CN=knarr-test-ca", cwd=folder)
-    pathlib.Path(folder, "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    for name in "server", "client":
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
-                f"/CN=knarr-test-{name}", cwd=folder)
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
-                f"{name}.pem", "-days", "2", "-extfile", "names", cwd=folder)
+import tls   # noqa: E402
 
 
 def free_port():
@@ -40,7 +26,7 @@ def curl(folder, url, *more):
 def main():
     tap = node.Tap()
     with tempfile.TemporaryDirectory(prefix="knarr-test-tls-") as folder:
-        certificates(folder)
+        tls.certificates(folder)
         port = free_port()
         config = f'stream:\n  address: "127.0.0.1:{port}"\n  cert: {folder}/server.pem\n  key: {folder}/server.key\n' \
                  f'  client_ca: {folder}/ca.pem\n'

@@ -86,14 +86,18 @@ struct world {
 	const char *url; /* the last one given out */
 };
 
-static void world_begin(struct world *w, int64_t token_ns)
+static void world_of(struct world *w, int64_t token_ns, int64_t idle_ns)
 {
-	const struct stream_settings settings = { .address = "127.0.0.1:0", .token_ns = token_ns,
-						  .idle_ns = INT64_C(3600000000000) };
+	const struct stream_settings settings = { .address = "127.0.0.1:0", .token_ns = token_ns, .idle_ns = idle_ns };
 
 	*w = (struct world){ 0 };
 	nbegun = nended = exit_code = 0;
 	assert_ok(streams_open(&settings, NULL, &w->s, &w->e), w->e);
+}
+
+static void world_begin(struct world *w, int64_t token_ns)
+{
+	world_of(w, token_ns, INT64_C(3600000000000));
 }
 
 static void world_end(struct world *w)
@@ -277,8 +281,29 @@ TEST(the_end_of_the_server_ends_its_sessions)
 	fd = dial(url);
 	ask_upgrade(&w, fd, strchr(url + 7, '/'), "v4.channel.k8s.io");
 	wait_for(&nbegun, 1);
-	world_end(&w);
+	streams_close(w.s);
+	w.s = NULL;
+	assert_holds(hear(&w, fd), "\"status\":\"Failure\",\"message\":\"knarrd is being stopped");
 	fd_close(&fd);
+	world_end(&w);
+}
+
+TEST(an_idle_session_is_ended_and_told_why)
+{
+	struct world w;
+	const char *url;
+	int fd;
+
+	world_of(&w, INT64_C(60000000000), 1);
+	url = exec_url(&w, "cat");
+	fd = dial(url);
+	ask_upgrade(&w, fd, strchr(url + 7, '/'), "v4.channel.k8s.io");
+	wait_for(&nbegun, 1);
+	wait_for(&nended, 1);
+	(void)shutdown(fd, SHUT_WR);
+	assert_holds(hear(&w, fd), "\"status\":\"Failure\",\"message\":\"no data came or went for 0 s");
+	fd_close(&fd);
+	world_end(&w);
 }
 
 TEST(a_token_counts_once_of_its_kind_and_for_a_while)
