@@ -45,6 +45,17 @@ CRI_METHOD(stop_container)
 	return container_stop(cri_of(ctx)->pods, c, owner_of(ctx), in->container_id, seconds(in->timeout), e);
 }
 
+CRI_METHOD(checkpoint_container)
+{
+	CRI_IN(CheckpointContainerRequest);
+
+	(void)response;
+	if (require(in->container_id, "container_id", e) < 0 || require(in->location, "location", e) < 0)
+		return -1;
+	return container_checkpoint(cri_of(ctx)->pods, c, owner_of(ctx), in->container_id, in->location,
+				    seconds(in->timeout), e);
+}
+
 CRI_METHOD(remove_container)
 {
 	CRI_IN(RemoveContainerRequest);

@@ -52,7 +52,7 @@ const struct rpc_method cri_methods[] = {
 	RUNTIME(Exec, exec, exec_request, exec_response, 0),
 	RUNTIME(Attach, attach, attach_request, attach_response, 0),
 	RUNTIME(PortForward, port_forward, port_forward_request, port_forward_response, 0),
-	RUNTIME(CheckpointContainer, later, checkpoint_container_request, checkpoint_container_response, 0),
+	RUNTIME(CheckpointContainer, checkpoint_container, checkpoint_container_request, checkpoint_container_response, 0),
 	RUNTIME(CheckpointPod, later, checkpoint_pod_request, checkpoint_pod_response, 0),
 	RUNTIME(RestorePod, later, restore_pod_request, restore_pod_response, 0),
 	RUNTIME(ListMetricDescriptors, metric_descriptors, list_metric_descriptors_request,
@@ -93,7 +93,7 @@ const struct rpc_method cri_knarr_methods[] = {
 static const struct {
 	const char *method, *release;
 } later[] = {
-	{ "CheckpointContainer", "checkpoint" }, { "CheckpointPod", "checkpoint" }, { "RestorePod", "checkpoint" },
+	{ "CheckpointPod", "checkpoint" }, { "RestorePod", "checkpoint" },
 };
 
 CRI_METHOD(later)

@@ -145,7 +145,7 @@ int hand_over_one(const char *name, char letter, int fd, struct err *e);
 	X(version) X(run_pod) X(stop_pod) X(remove_pod) X(pod_status) X(list_pods) X(stream_pods) \
 	X(create_container) X(start_container) X(stop_container) X(remove_container) X(list_containers) \
 	X(stream_containers) X(container_status) X(update_container) X(reopen_log) X(exec_sync) \
-	X(exec) X(attach) X(port_forward) \
+	X(exec) X(attach) X(port_forward) X(checkpoint_container) \
 	X(container_stats) X(list_container_stats) X(stream_container_stats) X(pod_stats) X(list_pod_stats) \
 	X(stream_pod_stats) X(metric_descriptors) X(list_metrics) X(stream_metrics) X(update_runtime_config) X(status) \
 	X(events) X(runtime_config) X(update_pod) \

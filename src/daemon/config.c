@@ -60,6 +60,7 @@ static const struct key keys[] = {
 	{ "pinned_images", KEY_TEXTS, AT(pinned_images) },
 	{ "cdi_dirs", KEY_PATHS, AT(cdi_dirs) },
 	{ "seccomp_dir", KEY_PATH, AT(seccomp_dir) },
+	{ "criu", KEY_PATH, AT(criu) },
 	{ "resolv_conf", KEY_PATH, AT(resolv_conf) },
 	{ "shm_size", KEY_BYTES, AT(shm_bytes), .least = 4096 },
 	{ "log.level", KEY_CHOICE, AT(log.level), .choices = log_levels },

@@ -60,6 +60,7 @@ struct config {
 	size_t nhandlers;
 	char *default_handler;
 	char *seccomp_dir, *resolv_conf;
+	char *criu;                    /* NULL: that on PATH */
 	int64_t shm_bytes;
 };
 

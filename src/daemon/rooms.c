@@ -69,7 +69,7 @@ static int open_pods(struct rooms *r, struct call *c, const struct config *confi
 		.cgroup_parent = config->cgroup.pod_parent,
 		.systemd = config->cgroup.driver == CONFIG_SYSTEMD,
 		.crio_names = config->cadvisor_socket != NULL,
-		.cdi_dirs = config->cdi_dirs, .seccomp_dir = config->seccomp_dir,
+		.cdi_dirs = config->cdi_dirs, .criu = config->criu, .seccomp_dir = config->seccomp_dir,
 		.resolv_conf = config->resolv_conf,
 		.handlers = handlers_of(&c->arena, config),
 		.nhandlers = config->nhandlers,

@@ -53,6 +53,7 @@ struct pod_settings {
 	bool systemd;                /* containers are systemd's scopes, pods' parents its slices */
 	bool crio_names;             /* cgroups are named as CRI-O's, which cAdvisor looks for */
 	char *const *cdi_dirs;       /* of CDI files, a later one counts more; NULL: /etc/cdi, /var/run/cdi */
+	const char *criu;            /* the CRIU program for checkpoints; NULL: that on PATH */
 	const char *seccomp_dir;     /* Localhost profiles: "/var/lib/kubelet/seccomp" */
 	const char *resolv_conf;     /* for pods without a DNS configuration: "/etc/resolv.conf" */
 	const struct pod_handler *handlers; /* beside "native" */
@@ -222,6 +223,13 @@ int container_update(struct pods *ps, struct call *c, enum pod_owner owner, cons
 		     const struct config_resources *change, const struct json_map *annotations, struct err *e);
 /* ERR_STATE: it does not run. */
 int container_reopen_log(struct pods *ps, struct call *c, enum pod_owner owner, const char *id, struct err *e);
+
+/* Writes the container's processes and what it changed in its root to an archive (docs/formats/checkpoint.md), at one
+ * moment: it is frozen meanwhile and goes on afterwards, whatever happens. The file `location` (absolute) is whole or not
+ * there; one that is there is replaced. timeout_ns 0: none; CRIU itself is never broken off. ERR_STATE: it does not run.
+ * ERR_UNAVAILABLE: no criu. ERR_UNIMPLEMENTED: another runtime runs it. */
+int container_checkpoint(struct pods *ps, struct call *c, enum pod_owner owner, const char *id, const char *location,
+			 int64_t timeout_ns, struct err *e);
 
 enum { EXEC_OUTPUT_MAX_BYTES = 16 << 20 };
 struct exec_result {

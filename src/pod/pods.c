@@ -314,6 +314,7 @@ static void copy_settings(struct pods *ps, const struct pod_settings *s)
 		o->monitor_cgroup++;
 	o->cgroup_parent = arena_strdup(a, s->cgroup_parent ? s->cgroup_parent : "/knarr-pods");
 	o->cdi_dirs = strv_dup(a, s->cdi_dirs ? s->cdi_dirs : (char *[]){ (char *)"/etc/cdi", (char *)"/var/run/cdi", NULL });
+	o->criu = arena_strdup(a, s->criu);
 	o->seccomp_dir = arena_strdup(a, s->seccomp_dir ? s->seccomp_dir : "/var/lib/kubelet/seccomp");
 	o->resolv_conf = arena_strdup(a, s->resolv_conf ? s->resolv_conf : "/etc/resolv.conf");
 	if (!o->create_limit_ns)

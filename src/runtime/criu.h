@@ -59,6 +59,12 @@ struct criu_container {
 };
 /* The mounts that are not the container's own. ERR_UNIMPLEMENTED: one that CRIU cannot put back (an idmapped one). */
 int criu_external_mounts(struct arena *a, const struct criu_container *c, struct criu_opts *o, struct err *e);
+/* Where the cgroup's freezer is: frozen, its processes stand still at one moment and none escapes by forking. NULL: no
+ * freezer is mounted. */
+char *criu_freezer_path(struct arena *a, const struct cgroup_layout *l, const char *cgroup);
+/* A file of options for CRIU, as with runc: the annotation org.criu.config names it, else /etc/criu/runc.conf; an empty
+ * annotation: NULL. */
+char *criu_config_file(const struct oci_config *config);
 /* Namespaces by path. A dump: network and pid become external. */
 int criu_dump_namespaces(struct arena *a, const struct oci_config *config, struct criu_opts *o, struct err *e);
 /* A restore: network and pid are inherited (their fds are added to the job), others joined. */

@@ -132,6 +132,25 @@ int criu_external_mounts(struct arena *a, const struct criu_container *c, struct
 	return add_masks(a, c, o, e);
 }
 
+char *criu_freezer_path(struct arena *a, const struct cgroup_layout *l, const char *cgroup)
+{
+	int h = l->of[CGROUP_FREEZER];
+
+	if (h < 0)
+		return NULL;
+	return l->mode == CGROUP_V2 ? arena_printf(a, "%s/%s", l->mount, cgroup) :
+	       arena_printf(a, "%s/%s/%s", l->mount, l->h[h].name, cgroup);
+}
+
+char *criu_config_file(const struct oci_config *config)
+{
+	const char *named = json_map_get(&config->annotations, "org.criu.config");
+
+	if (!named)
+		return (char *)"/etc/criu/runc.conf";
+	return *named ? (char *)named : NULL;
+}
+
 /* --- namespaces --------------------------------------------------------------------------------------- */
 
 static const struct external_ns {

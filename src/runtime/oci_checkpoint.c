@@ -31,14 +31,6 @@ static int open_folder(struct oci_app *app, const char **path, int *fd, struct e
 	return *fd < 0 ? -1 : 0;
 }
 
-/* org.criu.config names another file than CRIU's own for runc; as with runc, an empty one names none. */
-static const char *config_file(const struct oci_config *config)
-{
-	const char *named = json_map_get(&config->annotations, "org.criu.config");
-
-	return named ? (*named ? named : NULL) : "/etc/criu/runc.conf";
-}
-
 int oci_criu_begin(struct oci_app *app, const struct oci_config *config, struct oci_criu *x, struct err *e)
 {
 	if (str_is_empty(x->image_path))
@@ -57,7 +49,7 @@ int oci_criu_begin(struct oci_app *app, const struct oci_config *config, struct 
 	x->opts.images_dir_fd = x->images_fd;
 	x->opts.work_dir_fd = x->work_fd;
 	x->opts.empty_namespaces = CLONE_NEWNET; /* an engine or a hook fills it, as with runc */
-	x->opts.config_file = (char *)config_file(config);
+	x->opts.config_file = criu_config_file(config);
 	return 0;
 }
 
@@ -172,18 +164,6 @@ static int features(struct checkpointing *k, struct err *e)
 	return k->x.opts.lazy_pages ? criu_need_feature(&k->app->arena, k->x.program, CRIU_FEATURE_LAZY_PAGES, e) : 0;
 }
 
-/* Frozen, its processes stand still at one moment, and none escapes by forking. */
-static void freezer(struct checkpointing *k)
-{
-	const struct cgroup_layout *l = &k->app->rt.cgroups;
-	int h = l->of[CGROUP_FREEZER];
-
-	if (!k->record.cgroup || h < 0)
-		return;
-	k->x.opts.freeze_cgroup = l->mode == CGROUP_V2 ? arena_printf(&k->app->arena, "%s/%s", l->mount, k->record.cgroup) :
-				  arena_printf(&k->app->arena, "%s/%s/%s", l->mount, l->h[h].name, k->record.cgroup);
-}
-
 static int outside(struct checkpointing *k, struct err *e)
 {
 	struct arena *a = &k->app->arena;
@@ -220,7 +200,8 @@ static int dump(struct checkpointing *k, struct err *e)
 	k->x.opts.pid = k->record.pid;
 	k->x.opts.root = k->record.rootfs;
 	k->x.opts.log_file = (char *)"dump.log";
-	freezer(k);
+	if (k->record.cgroup)
+		k->x.opts.freeze_cgroup = criu_freezer_path(&k->app->arena, &k->app->rt.cgroups, k->record.cgroup);
 	if (page_server(k, e) < 0 || parent(k, e) < 0 || features(k, e) < 0 || outside(k, e) < 0)
 		return -1;
 	oci_criu_job(&k->x, k->pre_dump ? CRIU_PRE_DUMP : CRIU_DUMP, "dump.log", &job);

@@ -685,6 +685,20 @@ TEST(port_forward_answers_a_url_for_a_ready_pod)
 	assert_int_equal(fake.ports.ports[0], 80);
 }
 
+TEST(a_checkpoint_has_a_place_and_seconds)
+{
+	ASKED(q);
+	CRI_T(CheckpointContainerRequest) *in = CRI_NEW(&q.call.arena, checkpoint_container_request);
+
+	in->container_id = (char *)"c1";
+	assert_refuses(q, RUNTIME "CheckpointContainer", in, ERR_INVALID, "location");
+	in->location = (char *)"/a.tar";
+	in->timeout = 3;
+	assert_answers(q, RUNTIME "CheckpointContainer", in);
+	assert_string_equal(fake.location, "/a.tar");
+	assert_int_equal(fake.ns, 3 * NS_PER_S);
+}
+
 TEST(what_comes_later_says_when)
 {
 	ASKED(q);

@@ -8,6 +8,7 @@ extern struct fake {
 	/* asked */
 	struct pod_config pod;
 	struct container_config container;
+	const char *location;
 	struct pod_filter pod_filter;
 	struct container_filter container_filter;
 	struct config_resources resources;
