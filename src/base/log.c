@@ -68,14 +68,18 @@ void log_write(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 	clock_format_rfc3339(clock_wall_ns(), when);
 	memcpy(when + 23, "Z", 2); /* milliseconds are enough here */
-	if (format == LOG_JSON)
+	if (format == LOG_LOGFMT)
+		n = (size_t)snprintf(line, sizeof(line), "time=\"%s\" level=%s msg=\"", when, level_name[level]);
+	else if (format == LOG_JSON)
 		n = (size_t)snprintf(line, sizeof(line), "{\"time\":\"%s\",\"level\":\"%s\",\"msg\":\"", when,
 				     level_name[level]);
 	else if (to_journal)
 		n = (size_t)snprintf(line, sizeof(line), "<%c>", syslog_level[level]);
 	else
 		n = (size_t)snprintf(line, sizeof(line), "%s %s ", when, level_name[level]);
-	n = add_text(line, n, text, format == LOG_JSON);
+	n = add_text(line, n, text, format != LOG_TEXT);
+	if (format == LOG_LOGFMT)
+		line[n++] = '"';
 	if (format == LOG_JSON) {
 		memcpy(line + n, "\"}", 2);
 		n += 2;

@@ -9,8 +9,9 @@
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /* LOG_TEXT: "2026-11-23T16:14:05.123Z info sentence key=value"; LOG_JSON: one object a line with
- * time, level, msg. Under systemd (JOURNAL_STREAM) text lines carry "<N>" instead of the time. */
-enum log_format { LOG_TEXT, LOG_JSON };
+ * time, level, msg; LOG_LOGFMT: time="…" level=… msg="…", as runc's log has it. Under systemd (JOURNAL_STREAM) text
+ * lines carry "<N>" instead of the time. */
+enum log_format { LOG_TEXT, LOG_JSON, LOG_LOGFMT };
 
 void log_configure(enum log_level least, enum log_format format, int fd);
 bool log_enabled(enum log_level level);

@@ -242,23 +242,37 @@ int cgroup_read(const struct cgroup_layout *l, enum cgroup_controller c, const c
 
 /* --- folders ----------------------------------------------------------------------------------- */
 
-/* An empty cpuset refuses members: a new one takes what its parent has. */
-static int inherit_cpuset(const struct cgroup_hierarchy *h, const char *parent, const char *path, struct err *e)
+/* An empty cpuset refuses members: it takes what the nearest one above has, and those between do, too (whoever
+ * made them, a plain mkdir has left them empty). */
+static int fill_cpuset(const struct cgroup_hierarchy *h, const char *path, const char *file, struct err *e)
 {
-	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
+	char part[CGROUP_PATH_MAX + 1];
+	size_t full = strlen(path), n = full;
 	struct cgroup_text text;
 
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		if (read_file(h, path, files[i], &text, e) < 0)
+	memcpy(part, path, full + 1);
+	for (;;) {
+		if (read_file(h, n ? part : ".", file, &text, e) < 0)
 			return -1;
-		if (text.len)
-			continue; /* cgroup.clone_children did it */
-		if (read_file(h, parent, files[i], &text, e) < 0)
-			return -1;
-		if (text.len && write_file(h, path, files[i], text.p, e) < 0)
+		if (text.len || !n)
+			break;
+		while (n && part[--n] != '/')
+			;
+		part[n] = '\0';
+	}
+	while (text.len && n < full) {
+		memcpy(part, path, full + 1);
+		n += strcspn(path + n + (n > 0), "/") + (n > 0);
+		part[n] = '\0';
+		if (write_file(h, part, file, text.p, e) < 0)
 			return -1;
 	}
 	return 0;
+}
+
+static int inherit_cpuset(const struct cgroup_hierarchy *h, const char *path, struct err *e)
+{
+	return fill_cpuset(h, path, "cpuset.cpus", e) < 0 ? -1 : fill_cpuset(h, path, "cpuset.mems", e);
 }
 
 /* Hands every controller of `path` down to its children. One that may not be (processes sit in the
@@ -289,7 +303,7 @@ static int delegate(const struct cgroup_hierarchy *h, const char *path, struct e
 	return 0;
 }
 
-/* Prepares the parent (v2) or the new folder (v1 cpuset). */
+/* Prepares the parent (v2), too. */
 static int make_level(const struct cgroup_hierarchy *h, const char *parent, const char *path, bool *made,
 		      struct err *e)
 {
@@ -304,8 +318,6 @@ static int make_level(const struct cgroup_hierarchy *h, const char *parent, cons
 	*made = true;
 	if (v2)
 		return delegate(h, parent, e);
-	if (h->controllers & BIT(CGROUP_CPUSET))
-		return inherit_cpuset(h, parent, path, e);
 	return 0;
 }
 
@@ -333,7 +345,7 @@ static int create_in(const struct cgroup_hierarchy *h, const char *path, size_t 
 			*first_made = i;
 		memcpy(parent, part, i + 1);
 	}
-	return 0;
+	return !v2 && h->controllers & BIT(CGROUP_CPUSET) ? inherit_cpuset(h, path, e) : 0;
 }
 
 static void unmake(const struct cgroup_hierarchy *h, const char *path, size_t first_made)

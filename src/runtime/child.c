@@ -38,16 +38,16 @@ static void fail(struct child *c)
 	(void)syscall(SYS_exit_group, 127);
 }
 
-static int run_hooks(struct child *c, const char *name, const struct json_vec *hooks, int pid, enum oci_status status,
-		     struct err *e)
+static int run_hooks(struct child *c, const char *name, const struct json_vec *hooks,
+		     const struct container_hooks_place *at, enum oci_status status, struct err *e)
 {
 	const struct container_spec *s = c->spec;
 	struct oci_state state = {
 		.oci_version = (char *)OCI_VERSION, .id = (char *)s->id, .status = (char *)oci_status_name(status),
-		.pid = pid, .bundle = (char *)s->bundle, .annotations = s->config->annotations,
+		.pid = c->host_pid, .bundle = (char *)s->bundle, .annotations = s->config->annotations,
 	};
 
-	return hooks->count ? container_hooks_run(name, hooks, &state, e) : 0;
+	return hooks->count ? container_hooks_run(name, hooks, at, &state, e) : 0;
 }
 
 static int container(struct child *c, struct err *e)
@@ -64,11 +64,13 @@ static int container(struct child *c, struct err *e)
 		return -1;
 	if (child_mounts(c, e) < 0)
 		return -1;
-	if (c->hooks && run_hooks(c, "createContainer", &c->hooks->create_container, pid, OCI_CREATING, e) < 0)
+	c->host_pid = pid;
+	/* In the container's root, as with runc: what they mount at "./lib" is in the container. */
+	if (c->hooks && run_hooks(c, "createContainer", &c->hooks->create_container,
+				  &(struct container_hooks_place){ .in_cwd = true }, OCI_CREATING, e) < 0)
 		return -1;
 	if (child_pivot(c, e) < 0)
 		return -1;
-	c->host_pid = pid;
 	return child_finish(c, e);
 }
 
@@ -104,5 +106,7 @@ int child_start_hooks(struct child *c, struct err *e)
 {
 	if (!c->hooks)
 		return 0;
-	return run_hooks(c, "startContainer", &c->hooks->start_container, c->host_pid, OCI_CREATED, e);
+	/* One that names no environment has the process's, as with runc. */
+	return run_hooks(c, "startContainer", &c->hooks->start_container,
+			 &(struct container_hooks_place){ .env = c->process->env }, OCI_CREATED, e);
 }

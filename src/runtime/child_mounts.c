@@ -144,7 +144,7 @@ static int place(const struct child *c, const struct plan_mount *m, bool is_fold
 	if (fd >= 0)
 		return fd;
 	if (errno == ELOOP && m->on_folder_only)
-		return err_set(e, ERR_DENIED, "mount %s: must not go through a symbolic link", m->destination);
+		return err_set(e, ERR_DENIED, "mount %s: must be mounted on ordinary directory, and never through a symbolic link", m->destination);
 	if (errno != ENOENT)
 		return err_sys(e, errno, "open %s in the container (openat2)", m->destination);
 	if ((is_folder ? make_folders(c, m->destination, 0755, e) : make_file(c, m->destination, e)) < 0)
@@ -221,11 +221,37 @@ static int do_bind(struct child *c, const struct plan_mount *m, struct err *e)
 	return mount_move_onto(fd, at, m->destination, e);
 }
 
+enum { DATA_MAX = 4096 }; /* a page is all that mount(2) takes */
+
+/* A tmpfs has the mode of the folder it covers, where the document names none. */
+static int tmpfs_mode(const struct child *c, const struct plan_mount *m, char data[DATA_MAX], struct mount_new *how,
+		      struct err *e)
+{
+	auto_fd int there = -1;
+	struct stat st;
+	int n;
+
+	if (!m->keeps_mode)
+		return 0;
+	there = place_try(c, m->destination, true);
+	if (there < 0 || fstat(there, &st) < 0)
+		return 0;
+	n = snprintf(data, DATA_MAX, "%s%smode=%o", m->data ? m->data : "", m->data ? "," : "", st.st_mode & 07777);
+	if (n < 0 || n >= DATA_MAX)
+		return err_set(e, ERR_INVALID, "mount %s: its options are too long", m->destination);
+	how->data = data;
+	return 0;
+}
+
 static int do_new(struct child *c, const struct plan_mount *m, struct err *e)
 {
 	struct mount_new how = { m->source, m->type, m->data, m->o.flags };
-	auto_fd int at = place(c, m, true, e), top = -1;
+	auto_fd int at = -1, top = -1;
+	char data[DATA_MAX];
 
+	if (tmpfs_mode(c, m, data, &how, e) < 0)
+		return -1;
+	at = place(c, m, true, e);
 	if (at < 0)
 		return -1;
 	if (is_on(at, PROC_SUPER_MAGIC) && !streq(m->type, "proc"))
@@ -549,7 +575,24 @@ static int set_names(const struct child *c, struct err *e)
 
 /* --- all of it ------------------------------------------------------------------------------------ */
 
-/* The root is stacked upon "/": no folder of the host is needed to hold it. */
+/* The root is stacked upon "/": no folder of the host is needed to hold it. Only hooks of the host's programs want
+ * it where root.path says, since they work by that path and their current folder. (A root that is shared is the
+ * exception: pivot_root takes no parent that is; so is a path that the user namespace may not walk.) */
+static int stack_root(const struct child *c, struct err *e)
+{
+	const char *at = c->plan->root_at;
+
+	if (at && c->plan->propagation != MS_SHARED && !(c->rt->flags & RUNTIME_LEAN)) {
+		if (move_mount(c->rootfd, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS) == 0)
+			return 0;
+		if (errno != EACCES)
+			return err_sys(e, errno, "attach the root file system at %s (move_mount)", at);
+	}
+	if (move_mount(c->rootfd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys(e, errno, "attach the root file system (move_mount)");
+	return 0;
+}
+
 static int attach_root(struct child *c, struct err *e)
 {
 	const struct plan *p = c->plan;
@@ -577,8 +620,8 @@ static int attach_root(struct child *c, struct err *e)
 	/* pivot_root refuses a parent that is shared. */
 	if (!(c->rt->flags & RUNTIME_LEAN) && mount(NULL, "/", NULL, MS_PRIVATE, NULL) < 0)
 		return err_sys(e, errno, "make / private");
-	if (move_mount(c->rootfd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
-		return err_sys(e, errno, "attach the root file system (move_mount)");
+	if (stack_root(c, e) < 0)
+		return -1;
 	return fchdir(c->rootfd) < 0 ? err_sys(e, errno, "enter the root file system") : 0;
 }
 

@@ -106,7 +106,7 @@ int child_early(struct child *c, struct err *e)
 		return -1;
 	for (size_t i = 0; i < c->ncgroups; i++)
 		if (cgroup_join_self_in(&c->rt->cgroups, c->cgroups[i].path, c->cgroups[i].hierarchies, e) < 0)
-			return -1;
+			return err_in(e, "error adding pid to the cgroup");
 	reset_affinity(c);
 	if (set_affinity(c, &c->process->cpus_final, "final", e) < 0 || set_oom_score(c, e) < 0)
 		return -1;
@@ -432,8 +432,8 @@ static int exec_failed(const struct plan_process *p, const char *path, struct er
 {
 	switch (errno) {
 	case ENOENT:
-		return err_set(e, ERR_NOT_FOUND, "exec: \"%s\": its interpreter (\"#!\" line or loader) does not "
-			       "exist in the container", path);
+		return err_set(e, ERR_NOT_FOUND, "exec %s: no such file or directory: its interpreter (\"#!\" line "
+			       "or loader) does not exist in the container", path);
 	case ENOEXEC:
 		return err_set(e, ERR_DENIED, "exec: \"%s\": exec format error (another architecture, or a script "
 			       "without \"#!\")", path);

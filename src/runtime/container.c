@@ -229,7 +229,7 @@ static int run_hooks(const struct container_spec *s, const char *name, const str
 		.annotations = s->config->annotations,
 	};
 
-	return hooks->count ? container_hooks_run(name, hooks, &state, e) : 0;
+	return hooks->count ? container_hooks_run(name, hooks, NULL, &state, e) : 0;
 }
 
 /* The exec closes its end; a failed one speaks first. */

@@ -171,7 +171,12 @@ int container_cgroup_remove(const struct cgroup_layout *l, const char *cgroup, i
 /* Runs hooks in order with the state on their stdin (runtime.md, "Hooks"); the error names the hook,
  * its kind (name, as config.json has it) and its place. */
 struct oci_state;
-int container_hooks_run(const char *name, const struct json_vec *hooks, const struct oci_state *state, struct err *e);
+struct container_hooks_place {
+	char *const *env;               /* of a hook that names none; NULL: empty */
+	bool in_cwd;                    /* in the caller's current folder, else in "/" */
+};
+int container_hooks_run(const char *name, const struct json_vec *hooks, const struct container_hooks_place *at,
+			const struct oci_state *state, struct err *e);
 /* All of them, whatever fails: that is logged (poststop). */
 void container_hooks_run_all(const struct json_vec *hooks, const struct oci_state *state);
 /* Where the hooks' stdout and stderr go (run.oci.hooks.stdout, .stderr); -1: nowhere, but a failed hook's stderr

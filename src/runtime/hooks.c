@@ -24,7 +24,7 @@ static void pass_on(int fd, const struct buf *b)
 		(void)fd_write_all(fd, b->p, b->len, &ignored); /* a wish of the caller's, not of the container's */
 }
 
-static int run_one(const struct oci_hook *h, struct str state, struct err *e)
+static int run_one(const struct oci_hook *h, const struct container_hooks_place *at, struct str state, struct err *e)
 {
 	char *const only_path[] = { h->path, NULL };
 	struct proc_spec spec = PROC_SPEC_INIT;
@@ -34,7 +34,8 @@ static int run_one(const struct oci_hook *h, struct str state, struct err *e)
 
 	spec.file = h->path;
 	spec.argv = h->args && h->args[0] ? h->args : only_path;
-	spec.envp = h->env;
+	spec.envp = h->env && h->env[0] ? h->env : at->env;
+	spec.flags |= at->in_cwd ? PROC_KEEP_CWD : 0;
 	call_begin(&call, h->timeout ? clock_mono_ns() + *h->timeout * NS_PER_S : 0);
 	if (proc_run(&call, &spec, state, &out, &err_out, &result, e) < 0)
 		return e->kind == ERR_TIMEOUT ? err_set(e, ERR_TIMEOUT, "hook %s: not done within its timeout of %lld s", h->path,
@@ -47,15 +48,17 @@ static int run_one(const struct oci_hook *h, struct str state, struct err *e)
 	return 0;
 }
 
-int container_hooks_run(const char *name, const struct json_vec *hooks, const struct oci_state *state, struct err *e)
+int container_hooks_run(const char *name, const struct json_vec *hooks, const struct container_hooks_place *at,
+			const struct oci_state *state, struct err *e)
 {
+	static const struct container_hooks_place hosts = { 0 };
 	auto_buf text = BUF(1 << 20);
 	size_t i = 0;
 
 	if (oci_state_write(&text, state, e) < 0)
 		return -1;
 	OCI_EACH(oci_hook, h, *hooks) {
-		if (run_one(h, buf_str(&text), e) < 0)
+		if (run_one(h, at ? at : &hosts, buf_str(&text), e) < 0)
 			return err_in(e, "error running %s hook #%zu", name, i);
 		i++;
 	}
@@ -64,6 +67,7 @@ int container_hooks_run(const char *name, const struct json_vec *hooks, const st
 
 void container_hooks_run_all(const struct json_vec *hooks, const struct oci_state *state)
 {
+	static const struct container_hooks_place hosts = { 0 };
 	auto_buf text = BUF(1 << 20);
 	struct err e;
 
@@ -72,6 +76,6 @@ void container_hooks_run_all(const struct json_vec *hooks, const struct oci_stat
 		return;
 	}
 	OCI_EACH(oci_hook, h, *hooks)
-		if (run_one(h, buf_str(&text), &e) < 0)
+		if (run_one(h, &hosts, buf_str(&text), &e) < 0)
 			log_warn("%s", e.msg);
 }

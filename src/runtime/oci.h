@@ -20,6 +20,7 @@ struct oci_command {
 struct oci_app {
 	struct arena arena;             /* the whole run's */
 	const char *root;               /* --root: one folder a container */
+	bool root_given;
 	const char *log, *log_format;
 	int log_fd;                     /* --log's; -1: stderr alone */
 	const char *criu;               /* --criu: the program; NULL: that on PATH */
@@ -61,6 +62,7 @@ int oci_record_drop(struct oci_app *app, const char *id, struct err *e);
 char *oci_record_path(struct oci_app *app, const char *id, const char *file);
 /* *pidfd: the first process while it lives, else -1. */
 enum oci_status oci_record_status(struct oci_app *app, const struct oci_record *r, int *pidfd);
+/* By name. ERR_NOT_FOUND: --root names a folder that is not there. */
 int oci_record_ids(struct oci_app *app, char ***out, struct err *e);
 
 int oci_runtime(struct oci_app *app, struct err *e); /* opens app->rt once */
@@ -71,7 +73,7 @@ int oci_bundle_validate(struct oci_app *app, const char *bundle, const struct oc
 int oci_record_end(struct oci_app *app, const struct oci_record *r, struct err *e);
 /* Runs the hooks for the end, if the bundle is still there; what fails is logged. */
 void oci_poststop(struct oci_app *app, const struct oci_record *r);
-/* Sets HOME where p's environment has none, as runc does: the user's in root's /etc/passwd, else "/". */
+/* Sets HOME where p's environment has none or an empty one, as runc does: the user's in root's /etc/passwd, else "/". */
 void oci_home_set(struct oci_app *app, const char *root, struct oci_process *p);
 
 /* The annotations run.oci.… that change the document (knarr-oci(8)). */

@@ -59,11 +59,12 @@ int oci_kill_command(struct oci_app *app, char *const *argv, struct err *e)
 	if (all)
 		return sig == SIGKILL ? cgroup_kill(&app->rt.cgroups, r.cgroup, e) :
 		       cgroup_signal(&app->rt.cgroups, r.cgroup, sig, e);
+	/* In a pid namespace that others share, the end of the first process is not that of the others: they are
+	 * killed whether it still lives or not. */
+	if (sig == SIGKILL && r.shares_pids && r.cgroup && cgroup_is_populated(&app->rt.cgroups, r.cgroup))
+		return cgroup_kill(&app->rt.cgroups, r.cgroup, e);
 	if (oci_record_status(app, &r, &pidfd) == OCI_STOPPED)
 		return err_set(e, ERR_STATE, "container not running");
-	/* In a pid namespace that others share, the end of the first process is not that of the others. */
-	if (sig == SIGKILL && r.shares_pids && r.cgroup)
-		return cgroup_kill(&app->rt.cgroups, r.cgroup, e);
 	if (proc_signal(pidfd, sig, e) < 0)
 		return -1;
 	/* A frozen process takes the signal only when it thaws. */
@@ -132,6 +133,8 @@ int oci_delete_command(struct oci_app *app, char *const *argv, struct err *e)
 		if (r.cgroup && cgroup_kill(&app->rt.cgroups, r.cgroup, e) < 0)
 			return -1;
 		(void)poll(&end, 1, 10000);
+	} else if (r.shares_pids && r.cgroup && cgroup_kill(&app->rt.cgroups, r.cgroup, e) < 0) {
+		return -1;
 	}
 	return oci_record_end(app, &r, e);
 }

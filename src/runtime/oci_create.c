@@ -163,6 +163,7 @@ int oci_making_save(struct making *m, struct err *e)
 	r->pid = m->process.pid;
 	if (!m->config.process->terminal)
 		r->stdio = criu_descriptors_of(&m->app->arena, "/proc/self", &ignored); /* for a checkpoint to come */
+	log_debug("container %s: process %d, cgroup %s", r->id, r->pid, r->cgroup ? r->cgroup : "of its caller");
 	if (proc_start_time(r->pid, &r->start_ticks, e) < 0 || oci_record_save(m->app, r, e) < 0 ||
 	    write_pid_file(m->o.pid_file, r->pid, e) < 0)
 		return -1;
@@ -223,7 +224,7 @@ static int poststart(const struct oci_config *c, const struct oci_record *r, str
 		.pid = r->pid, .bundle = r->bundle, .annotations = r->annotations,
 	};
 
-	return c->hooks ? container_hooks_run("poststart", &c->hooks->poststart, &state, e) : 0;
+	return c->hooks ? container_hooks_run("poststart", &c->hooks->poststart, NULL, &state, e) : 0;
 }
 
 static int check_terminal(const struct making *m, bool foreground, struct err *e)

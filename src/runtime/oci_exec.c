@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/opt.h"
 #include "base/proc.h"
 #include "base/str.h"
@@ -137,7 +138,11 @@ static int exec_cgroup(struct oci_app *app, const struct oci_record *r, const ch
 		return err_set(e, ERR_INVALID, "invalid --cgroup argument(s): %s: a controller specified multiple times", word);
 	*seen |= hierarchies;
 	out->hierarchies = path ? hierarchies : ~0U;
-	path = path_clean(&app->arena, path ? path + 1 : word);
+	path = path ? path + 1 : word;
+	for (struct str rest = str_of(path); rest.p;)
+		if (str_eqz(str_cut(&rest, '/'), ".."))
+			return err_set(e, ERR_INVALID, "bad sub cgroup path: %s", word);
+	path = path_clean(&app->arena, path);
 	out->path = arena_printf(&app->arena, "%s%s%s", r->cgroup, *path == '/' ? "" : "/", path);
 	return cgroup_path_clean(&app->arena, out->path, &out->path, e);
 }
@@ -172,6 +177,7 @@ static int exec_run(struct oci_app *app, const struct exec_options *o, const str
 
 	if (container_exec(&app->rt, &app->arena, s, &p, e) < 0)
 		return -1;
+	log_debug("container %s: exec, process %d", s->id, p.pid);
 	(void)snprintf(pid, sizeof(pid), "%d", p.pid);
 	if (o->pid_file && fs_replace(AT_FDCWD, o->pid_file, pid, strlen(pid), 0644, 0, e) < 0)
 		return -1;

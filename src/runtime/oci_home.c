@@ -29,9 +29,13 @@ void oci_home_set(struct oci_app *app, const char *root, struct oci_process *p)
 	struct passwd_entry who;
 	const char *home = "/";
 
+	bool has = false;
+
 	for (char *const *v = p->env; v && *v; v++)
 		if (starts_with(*v, "HOME="))
-			return;
+			has = (*v)[5]; /* the last one counts */
+	if (has)
+		return;
 	if (passwd_find(read_passwd(app, root), NULL, p->user.uid, &who) && who.home.len > 0)
 		home = str_dup(&app->arena, who.home);
 	p->env = strv_append(&app->arena, p->env, arena_printf(&app->arena, "HOME=%s", home));

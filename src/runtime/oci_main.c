@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 enum { RUNS_IN_CONTAINER = BIT(0) }; /* so it must run from a clone of its own file */
+enum { UNKNOWN_COMMAND = 3 };        /* the exit code, as runc's */
 
 static const struct oci_command commands[] = {
 	{ "create", oci_create_command, RUNS_IN_CONTAINER, "ID", "create a container" },
@@ -37,12 +38,35 @@ static int usage(const struct opt *opts)
 {
 	auto_arena a = { 0 };
 
-	(void)printf("knarr-oci: an OCI runtime with runc's command line\n\n"
-		     "usage: knarr-oci [OPTIONS] COMMAND [ARGUMENTS]\n\n");
+	(void)printf("NAME:\n   knarr-oci - an OCI runtime with runc's command line\n\n"
+		     "USAGE:\n   knarr-oci [OPTIONS] COMMAND [ARGUMENTS]\n\nCOMMANDS:\n");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		(void)printf("  %-10s %s\n", commands[i].name, commands[i].help);
-	(void)printf("\n%s", opts_help(&a, opts));
+	(void)printf("\nOPTIONS:\n%s", opts_help(&a, opts));
 	return 0;
+}
+
+/* Where callers (containerd's shim, docker) look for the reason: runc's lines. */
+static int error_line(const struct oci_app *app, const char *msg, struct buf *b, struct err *e)
+{
+	bool json = app->log_format && streq(app->log_format, "json");
+	char when[CLOCK_TEXT_MAX];
+
+	clock_format_rfc3339(clock_wall_ns() / NS_PER_S * NS_PER_S, when);
+	if (buf_addf(b, e, json ? "{\"level\":\"error\",\"msg\":" : "time=\"%s\" level=error msg=", when) < 0 ||
+	    json_write_text(b, msg, e) < 0)
+		return -1;
+	return json ? buf_addf(b, e, ",\"time\":\"%s\"}\n", when) : buf_addz(b, "\n", e);
+}
+
+static void report(const struct oci_app *app, const struct err *e)
+{
+	auto_buf b = BUF(65536);
+	struct err ignored;
+
+	if (app->log_fd >= 0 && error_line(app, e->msg, &b, &ignored) == 0)
+		(void)fd_write_all(app->log_fd, b.p, b.len, &ignored); /* it is on stderr, too */
+	(void)fprintf(stderr, "%s%s\n", app->log_fd >= 0 ? "" : "knarr-oci: ", e->msg);
 }
 
 static int run_command(struct oci_app *app, char *const *argv, char *const *words, struct err *e)
@@ -53,16 +77,20 @@ static int run_command(struct oci_app *app, char *const *argv, char *const *word
 		if (commands[i].flags & RUNS_IN_CONTAINER && runtime_self_protect(argv, app->envp, e) < 0)
 			return -1;
 		app->command = &commands[i];
+		log_debug("knarr-oci %s: %s, root %s", KNARR_VERSION, words[0], app->root);
 		return commands[i].run(app, words, e);
 	}
-	return err_set(e, ERR_INVALID, "unknown command \"%s\": knarr-oci --help lists them", words[0]);
+	/* runc's words and exit code: engines try out what a runtime has. */
+	(void)err_set(e, ERR_UNIMPLEMENTED, "No help topic for '%s' (unknown command: knarr-oci --help lists them)", words[0]);
+	report(app, e);
+	return UNKNOWN_COMMAND;
 }
 
 int oci_options(struct oci_app *app, const struct opt *opts, int flags, char *const *argv, char ***words, struct err *e)
 {
 	for (char *const *p = argv + 1; *p && !streq(*p, "--") && (**p == '-' || !(flags & OPTS_STOP_AT_WORD)); p++)
 		if (streq(*p, "--help") || streq(*p, "-h")) {
-			(void)printf("knarr-oci %s: %s\n\nusage: knarr-oci %s [OPTIONS] %s\n\n%s", app->command->name,
+			(void)printf("NAME:\n   knarr-oci %s - %s\n\nUSAGE:\n   knarr-oci %s [OPTIONS] %s\n\nOPTIONS:\n%s", app->command->name,
 				     app->command->help, app->command->name, app->command->args, opts_help(&app->arena, opts));
 			(void)fflush(stdout);
 			exit(0);
@@ -101,29 +129,6 @@ int oci_check_fds(int64_t n, struct err *e)
 	return 0;
 }
 
-/* Where callers (containerd's shim, docker) look for the reason: runc's lines. */
-static int error_line(const struct oci_app *app, const char *msg, struct buf *b, struct err *e)
-{
-	bool json = app->log_format && streq(app->log_format, "json");
-	char when[CLOCK_TEXT_MAX];
-
-	clock_format_rfc3339(clock_wall_ns() / NS_PER_S * NS_PER_S, when);
-	if (buf_addf(b, e, json ? "{\"level\":\"error\",\"msg\":" : "time=\"%s\" level=error msg=", when) < 0 ||
-	    json_write_text(b, msg, e) < 0)
-		return -1;
-	return json ? buf_addf(b, e, ",\"time\":\"%s\"}\n", when) : buf_addz(b, "\n", e);
-}
-
-static void report(const struct oci_app *app, const struct err *e)
-{
-	auto_buf b = BUF(65536);
-	struct err ignored;
-
-	if (app->log_fd >= 0 && error_line(app, e->msg, &b, &ignored) == 0)
-		(void)fd_write_all(app->log_fd, b.p, b.len, &ignored); /* it is on stderr, too */
-	(void)fprintf(stderr, "%s%s\n", app->log_fd >= 0 ? "" : "knarr-oci: ", e->msg);
-}
-
 static int check_globals(struct oci_app *app, const char *rootless, const char *manager, struct err *e)
 {
 	if (app->log_format && !streq(app->log_format, "text") && !streq(app->log_format, "json"))
@@ -142,7 +147,7 @@ static int check_globals(struct oci_app *app, const char *rootless, const char *
 /* Warnings, too, go where the caller looks. */
 static int open_log(struct oci_app *app, struct err *e)
 {
-	enum log_format format = app->log_format && streq(app->log_format, "json") ? LOG_JSON : LOG_TEXT;
+	enum log_format format = app->log_format && streq(app->log_format, "json") ? LOG_JSON : LOG_LOGFMT;
 
 	if (!str_is_empty(app->log)) {
 		app->log_fd = fd_create(AT_FDCWD, app->log, O_WRONLY | O_CREAT | O_APPEND, 0644, e);
@@ -153,9 +158,20 @@ static int open_log(struct oci_app *app, struct err *e)
 	return 0;
 }
 
+/* Scripts pass on an empty --root where they have none. */
+static void find_root(struct oci_app *app)
+{
+	app->root_given = !str_is_empty(app->root);
+	if (app->root_given)
+		return;
+	app->root = "/run/knarr-oci";
+	if (geteuid() != 0 && getenv("XDG_RUNTIME_DIR"))
+		app->root = arena_printf(&app->arena, "%s/knarr-oci", getenv("XDG_RUNTIME_DIR"));
+}
+
 int main(int argc, char **argv, char **envp)
 {
-	struct oci_app app = { .root = "/run/knarr-oci", .envp = envp, .log_fd = -1 };
+	struct oci_app app = { .envp = envp, .log_fd = -1 };
 	bool version = false, help = false;
 	const char *rootless = NULL, *manager = NULL;
 	const struct opt opts[] = {
@@ -176,12 +192,11 @@ int main(int argc, char **argv, char **envp)
 	int code;
 
 	(void)argc;
-	if (geteuid() != 0 && getenv("XDG_RUNTIME_DIR"))
-		app.root = arena_printf(&app.arena, "%s/knarr-oci", getenv("XDG_RUNTIME_DIR"));
 	if (opts_parse(&app.arena, opts, OPTS_STOP_AT_WORD, argv, &words, &e) < 0) {
 		report(&app, &e);
 		return 1;
 	}
+	find_root(&app);
 	if (version) {
 		(void)printf("knarr-oci version %s\nspec: %s\n", KNARR_VERSION, OCI_VERSION);
 		return 0;

@@ -163,6 +163,11 @@ enum oci_status oci_record_status(struct oci_app *app, const struct oci_record *
 	return OCI_RUNNING;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 int oci_record_ids(struct oci_app *app, char ***out, struct err *e)
 {
 	char **ids = arena_newn0(&app->arena, char *, 1);
@@ -171,12 +176,14 @@ int oci_record_ids(struct oci_app *app, char ***out, struct err *e)
 
 	if (!dir) {
 		*out = ids;
-		return errno == ENOENT ? 0 : err_sys(e, errno, "open %s", app->root);
+		/* By default it is made with the first container; a root that somebody names is there, or a mistake. */
+		return errno == ENOENT && !app->root_given ? 0 : err_sys(e, errno, "open %s", app->root);
 	}
 	while ((d = readdir(dir)))
 		if (d->d_name[0] != '.')
 			ids = strv_append(&app->arena, ids, arena_strdup(&app->arena, d->d_name));
 	(void)closedir(dir);
+	qsort(ids, strv_len(ids), sizeof(*ids), by_name);
 	*out = ids;
 	return 0;
 }

@@ -192,8 +192,8 @@ static int run_hooks(const struct restoring *k, pid_t pid, struct err *e)
 
 	if (!h)
 		return 0;
-	return container_hooks_run("prestart", &h->prestart, &state, e) < 0 ? -1 :
-	       container_hooks_run("createRuntime", &h->create_runtime, &state, e);
+	return container_hooks_run("prestart", &h->prestart, NULL, &state, e) < 0 ? -1 :
+	       container_hooks_run("createRuntime", &h->create_runtime, NULL, &state, e);
 }
 
 static int on_restored(struct restoring *k, pid_t pid, struct err *e)

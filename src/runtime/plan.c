@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/map.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -120,6 +121,14 @@ static int plan_namespaces(struct arena *a, const struct runtime *rt, struct pla
 
 /* --- mounts --------------------------------------------------------------------------------------- */
 
+static bool has_word(const char *data, const char *start)
+{
+	for (struct str rest = str_of(data ? data : ""); rest.p;)
+		if (str_starts(str_cut(&rest, ','), start))
+			return true;
+	return false;
+}
+
 static int plan_mount(struct arena *a, const struct container_spec *s, const struct oci_mount *m,
 		      struct plan_mount *out, struct err *e)
 {
@@ -154,6 +163,7 @@ static int plan_mount(struct arena *a, const struct container_spec *s, const str
 	    access("/sys/fs/selinux/enforce", F_OK) == 0 && !p.on_folder_only)
 		p.data = arena_printf(a, "%s%scontext=\"%s\"", p.data ? p.data : "", p.data ? "," : "",
 				      s->config->on_linux->mount_label);
+	p.keeps_mode = p.kind == PLAN_NEW && streq(m->type, "tmpfs") && !has_word(p.data, "mode=");
 	*out = p;
 	return 0;
 }
@@ -259,6 +269,9 @@ static int plan_fill(struct arena *a, const struct runtime *rt, const struct con
 		return err_in(e, "linux.rootfsPropagation");
 	if (s->root_fd < 0 && !p->root_cloned)
 		p->root_path = c->root->path[0] == '/' ? c->root->path : path_join(a, s->bundle, c->root->path);
+	if (s->root_fd < 0 && c->hooks &&
+	    (c->hooks->prestart.count || c->hooks->create_runtime.count || c->hooks->create_container.count))
+		p->root_at = c->root->path[0] == '/' ? c->root->path : path_join(a, s->bundle, c->root->path);
 	if (plan_process_make(a, rt, c->process, l, &p->process, e) < 0)
 		return -1;
 	p->process.std[0] = s->std_in;
@@ -270,6 +283,20 @@ static int plan_fill(struct arena *a, const struct runtime *rt, const struct con
 	if (p->userns_fd >= 0)
 		plan_in_userns(&p->maps, &p->process);
 	return 0;
+}
+
+/* Each path once: a mask upon a mask would hide nothing more. */
+static char **only_once(struct arena *a, char *const *paths)
+{
+	char **out = arena_newn0(a, char *, strv_len((char **)paths) + 1);
+	struct map seen = { 0 };
+	size_t n = 0;
+
+	for (; paths && *paths; paths++)
+		if (map_add(&seen, *paths, *paths))
+			out[n++] = *paths;
+	map_free(&seen);
+	return out;
 }
 
 int plan_make(struct arena *a, const struct runtime *rt, const struct container_spec *s, struct plan *out,
@@ -284,7 +311,7 @@ int plan_make(struct arena *a, const struct runtime *rt, const struct container_
 		.hostname = str_is_empty(c->hostname) ? NULL : c->hostname,
 		.domainname = str_is_empty(c->domainname) ? NULL : c->domainname,
 		.pid_ns_fd = -1, .userns_fd = -1, .root_fd = s->root_fd, .root_readonly = c->root->readonly,
-		.masked = c->on_linux->masked_paths, .readonly = c->on_linux->readonly_paths,
+		.masked = only_once(a, c->on_linux->masked_paths), .readonly = c->on_linux->readonly_paths,
 		.sysctl = &c->on_linux->sysctl,
 		.opened_max = PLAN_JOINS_MAX + 2 + 2 * c->mounts.count,
 	};

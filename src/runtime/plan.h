@@ -19,6 +19,7 @@ struct plan_mount {
 	const char *data;
 	int fd;                         /* the source, detached; -1: by path */
 	bool on_folder_only;            /* proc, sysfs: never through a link */
+	bool keeps_mode;                /* a tmpfs without a mode of its own */
 };
 
 struct plan_device {
@@ -94,6 +95,7 @@ struct plan {
 	const char *root_path;          /* NULL: root_fd */
 	int root_fd;
 	bool root_cloned;               /* root_fd is our clone of root.path */
+	const char *root_at;            /* hooks find the root there; NULL: it may be anywhere */
 	bool root_readonly, make_dev;
 	unsigned long propagation;
 	bool propagation_tree;

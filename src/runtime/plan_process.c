@@ -1,6 +1,7 @@
 #include "runtime/plan.h"
 
 #include "base/log.h"
+#include "base/map.h"
 #include "base/str.h"
 
 #include <stdlib.h>
@@ -59,6 +60,9 @@ static void caps_of(const struct oci_capabilities *c, struct plan_process *out)
 	for (int bit = 0; bit < 64; bit++)
 		if (lacking >> bit & 1)
 			log_debug("capability %s is not ours to give and left out", cap_name(bit));
+	for (int bit = 0; bit < 64; bit++)
+		if (out->caps.ambient & ~(out->caps.permitted & out->caps.inheritable) & own & (UINT64_C(1) << bit))
+			log_warn("can't raise ambient capability %s: it is not both permitted and inheritable", cap_name(bit));
 	out->caps.bounding &= own;
 	out->caps.permitted &= own;
 	out->caps.effective &= out->caps.permitted;
@@ -76,11 +80,32 @@ static uint64_t bounding_of(const struct runtime *rt, const struct oci_linux *l)
 	return rt->own_bounding;
 }
 
+/* Each name once: the last value at the last place, as with runc. A program would see whichever its libc finds. */
+static char *const *merged(struct arena *a, char *const *env)
+{
+	size_t n = 0, to;
+	struct map seen = { 0 };
+	char **out;
+
+	while (env && env[n])
+		n++;
+	out = arena_newn0(a, char *, n + 1);
+	to = n;
+	while (n-- > 0) {
+		const char *equals = strchr(env[n], '=');
+
+		if (map_add(&seen, equals ? arena_strndup(a, env[n], (size_t)(equals - env[n])) : env[n], env[n]))
+			out[--to] = env[n];
+	}
+	map_free(&seen);
+	return out + to;
+}
+
 int plan_process_make(struct arena *a, const struct runtime *rt, const struct oci_process *p,
 		      const struct oci_linux *l, struct plan_process *out, struct err *e)
 {
 	struct plan_process q = {
-		.args = p->args, .env = p->env, .cwd = p->cwd, .path = NULL,
+		.args = p->args, .env = merged(a, p->env), .cwd = p->cwd, .path = NULL,
 		.uid = p->user.uid, .gid = p->user.gid, .umask = p->user.umask ? *p->user.umask : 022,
 		.gids = p->user.additional_gids.p, .ngids = p->user.additional_gids.count,
 		.no_new_privs = p->no_new_privileges, .terminal = p->terminal, .console_size = p->console_size,
@@ -88,10 +113,7 @@ int plan_process_make(struct arena *a, const struct runtime *rt, const struct oc
 		.io_priority = -1, .personality = -1, .std = { -1, -1, -1 }, .pipes_uid = p->user.uid,
 		.own_bounding = bounding_of(rt, l),
 	};
-	static char *const no_env[] = { NULL };
 
-	if (!q.env)
-		q.env = no_env;
 	for (char *const *v = q.env; *v; v++)
 		if (starts_with(*v, "PATH="))
 			q.path = *v + 5;

@@ -249,8 +249,9 @@ static void plan_block_io(struct planner *p, const struct oci_block_io *b)
 static void plan_rest(struct planner *p, const struct oci_resources *r)
 {
 	if (r->pids && r->pids->limit) {
-		if (*r->pids->limit > 0)
-			add_i64(p, CGROUP_PIDS, "pids.max", *r->pids->limit);
+		/* 0 is a limit, too (runtime-spec 1.3): nobody but the first process, as with runc. */
+		if (*r->pids->limit >= 0)
+			add_i64(p, CGROUP_PIDS, "pids.max", MAX(*r->pids->limit, 1));
 		else
 			add(p, CGROUP_PIDS, "pids.max", "max", RESOURCE_OPTIONAL);
 	}
@@ -337,7 +338,8 @@ static void plan_devices(struct planner *p, const struct json_vec *v)
 		unsigned access = 0;
 
 		for (const char *c = r->access ? r->access : "rwm"; *c; c++)
-			access |= *c == 'r' ? CGROUP_DEVICE_READ : *c == 'w' ? CGROUP_DEVICE_WRITE : CGROUP_DEVICE_MKNOD;
+			access |= *c == 'r' ? CGROUP_DEVICE_READ : *c == 'w' ? CGROUP_DEVICE_WRITE :
+				  *c == 'm' ? CGROUP_DEVICE_MKNOD : 0;
 		rules[n++] = (struct cgroup_device_rule){
 			.allow = r->allow, .type = str_is_empty(r->type) ? 'a' : r->type[0],
 			.major = r->major ? *r->major : -1, .minor = r->minor ? *r->minor : -1, .access = access,
@@ -417,6 +419,7 @@ static int write_all(const struct cgroup_layout *l, const char *cgroup, const st
 
 	for (const struct resource_write *w = p->writes; w != end; w++) {
 		bool pair = is_pair(w, end, "cpu.cfs_period_us", "cpu.cfs_quota_us") ||
+			    is_pair(w, end, "cpu.rt_period_us", "cpu.rt_runtime_us") ||
 			    is_pair(w, end, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes");
 
 		*done = (size_t)(w - p->writes) + 1 + pair;

@@ -97,8 +97,8 @@ static int check_devices(const struct oci_linux *l, struct err *e)
 	OCI_EACH(oci_device_rule, r, l->resources->devices) {
 		if (!str_is_empty(r->type) && one_of(r->type, rule_types, "linux.resources.devices.type", e) < 0)
 			return -1;
-		if (r->access && r->access[strspn(r->access, "rwm")])
-			return bad(e, "linux.resources.devices.access", "only r, w and m", r->access);
+		if (r->access && r->access[strspn(r->access, "rwma")])
+			return bad(e, "linux.resources.devices.access", "only r, w, m (and a, which runc takes and ignores)", r->access);
 	}
 	return 0;
 }

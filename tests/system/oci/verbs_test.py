@@ -149,7 +149,7 @@ class Verbs(Bundle):
         for name in ("create start run exec kill delete state list ps events pause resume update spec features").split():
             r = self.oci(name, "--help")
             self.assertEqual(r.returncode, 0)
-            self.assertIn(f"usage: knarr-oci {name}", r.stdout)
+            self.assertIn(f"USAGE:\n   knarr-oci {name} ", r.stdout)
         self.assertEqual(self.oci("--version").stdout.split("\n")[1], "spec: 1.3.0")
         for wrong in (["--rootless", "maybe", "list"], ["--cgroup-manager", "x", "list"], ["--log-format", "x", "list"], ["nosuch"]):
             self.assertNotEqual(self.oci(*wrong).returncode, 0)
