@@ -335,20 +335,20 @@ int handler_clear(struct pod *p, struct err *e)
 	return str_is_empty(p->runtime_root) ? 0 : fs_remove_tree(AT_FDCWD, p->runtime_root, e);
 }
 
-/* In the host's mount namespace, where the runtime's command looks for it. */
+static int detach(const char *path, struct err *e)
+{
+	while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		;
+	return errno == EINVAL || errno == ENOENT ? 0 : err_sys(e, errno, "unmount %s", path);
+}
+
+/* In the host's mount namespace, where the runtime's command looks for it. A knarrd that was killed may have left one. */
 static int attach(const char *path, int mount_fd, struct err *e)
 {
-	if (fs_mkdirs(AT_FDCWD, path, 0755, e) < 0)
+	if (fs_mkdirs(AT_FDCWD, path, 0755, e) < 0 || detach(path, e) < 0)
 		return -1;
 	if (syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys(e, errno, "mount %s (move_mount)", path);
-	return 0;
-}
-
-static int detach(const char *path, struct err *e)
-{
-	if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
-		return err_sys(e, errno, "unmount %s", path);
 	return 0;
 }
 
