@@ -141,11 +141,15 @@ func TestTheImageSaysWhatTheCallerDoesNot(t *testing.T) {
 	sandbox := podConfig(t)
 	pod := c.run(t, sandbox)
 	config := containerConfig("c")
-	config.Envs = []*v1.KeyValue{{Key: "BOTH", Value: []byte("caller")}, {Key: "RAW", Value: []byte("\xff\xfe=\n")}}
+	config.Envs = []*v1.KeyValue{{Key: "BOTH", Value: []byte("caller")}}
+	ours := os.Getenv("KNARR_HANDLER") == "" // of what is not UTF-8 in config.json runc makes something else, and crun an error
+	if ours {
+		config.Envs = append(config.Envs, &v1.KeyValue{Key: "RAW", Value: []byte("\xff\xfe=\n")})
+	}
 	id := c.start(t, pod, config, sandbox)
 	want(t, "env", c.exec(t, id, "sh", "-c", "echo $FROM $BOTH; pwd"), "image caller\n/tmp")
 	want(t, "HOME", c.exec(t, id, "sh", "-c", "echo $HOME"), "/root")
-	if os.Getenv("KNARR_HANDLER") == "" { // runc replaces in config.json what is not UTF-8, as encoding/json does
+	if ours {
 		want(t, "raw env", c.exec(t, id, "sh", "-c", "printf %s \"$RAW\" | od -An -tx1"), " ff fe 3d 0a")
 	}
 	eventually(t, "the image's command runs", func() bool {

@@ -7,8 +7,11 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 
+import world  # noqa: F401  (it finds what lies in tests/lib)
+import handler
 from world import Keeper, Rpc, Tap, World, alive, kubelet_clears_pod_cgroup, until
 
 ESCAPED = "sleep 1000 & setsid sleep 1000 & exec sleep 1000"  # a child that nothing but its cgroup holds
@@ -286,6 +289,10 @@ def rebooted(w):
 
 def main():
     t = Tap()
+    program, _ = handler.take(sys.argv[1:])
+    if handler.missing(program):
+        t.skip("knarr-pod killed", handler.missing(program))
+        t.end()
     with World() as w:
         keeper = Keeper(w)
         before = w.snapshot()

@@ -10,6 +10,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "lib"))
 import cri       # noqa: E402
+import handler   # noqa: E402
 import images    # noqa: E402
 import node      # noqa: E402
 import registry  # noqa: E402
@@ -24,7 +25,8 @@ class World(node.Knarrd):
 
     def __init__(self, config="", **kw):
         super().__init__(os.environ["KNARR_BUILD"], **kw)
-        self.extra = f"netns_dir: {self.dir}/netns\n{config}"
+        program, _ = handler.take(sys.argv[1:])
+        self.extra = f"netns_dir: {self.dir}/netns\n{handler.config(program)}{config}"
         self.serial = 0
 
     def __enter__(self):
