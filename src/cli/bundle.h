@@ -48,6 +48,8 @@ struct shelf_of_parts;
  * name in $TMPDIR first. */
 int parts_in_archive(struct bundle *b, int fd, const char *what, struct shelf_of_parts **out, struct err *e);
 int parts_in_folder(struct bundle *b, const char *path, struct shelf_of_parts **out, struct err *e);
+/* A file without a name in $TMPDIR, else /var/tmp. */
+int temporary_file(struct err *e);
 /* An archive's bytes as a regular file without compression: fd itself, or the bundle's copy. */
 int archive_file(struct bundle *b, int fd, int *out, struct err *e);
 void parts_forget_at(struct shelf_of_parts **s); /* for AUTO; NULL is fine; the fds are the bundle's */

@@ -96,31 +96,41 @@ static const char *log_sentence(struct arena *a, struct str log)
 	return error ? error + strlen(" error ") : line;
 }
 
-/* The YAML is read by knarrd alone: it says which socket a configuration means. */
-static int socket_of_config(struct client *cl, struct call *c, struct err *e)
+/* The YAML is read by knarrd alone. */
+int client_ask_knarrd(const struct client_settings *s, struct call *c, const char *key, struct str *out, struct err *e)
 {
 	const char *program = knarrd_program(&c->arena);
-	char *argv[] = { (char *)program, "--print", "user_socket", NULL, NULL, NULL };
+	char *argv[] = { (char *)program, "--print", (char *)key, NULL, NULL, NULL };
 	struct proc_spec spec = PROC_SPEC_INIT;
 	struct proc_output result;
-	auto_buf out = BUF(LOG_TAIL), said = BUF(LOG_TAIL);
-	struct str path;
+	auto_buf text = BUF(LOG_TAIL), said = BUF(LOG_TAIL);
+	struct str line;
 
-	if (cl->settings.config) {
+	if (s->config) {
 		argv[3] = "--config";
-		argv[4] = (char *)cl->settings.config;
+		argv[4] = (char *)s->config;
 	}
 	spec.file = program;
 	spec.argv = argv;
-	if (proc_run(c, &spec, (struct str){ 0 }, &out, &said, &result, e) < 0)
-		return err_in(e, "ask knarrd for its socket");
+	if (proc_run(c, &spec, (struct str){ 0 }, &text, &said, &result, e) < 0)
+		return err_in(e, "ask knarrd for its %s", key);
 	if (result.exit.code)
 		return err_set(e, ERR_INVALID, "%s",
 			       log_sentence(&c->arena, (struct str){ said.p, said.len }));
-	path = (struct str){ out.p, out.len };
-	path = str_cut(&path, '\n');
+	line = (struct str){ text.p, text.len };
+	line = str_cut(&line, '\n');
+	*out = (struct str){ str_dup(&c->arena, line), line.len };
+	return 0;
+}
+
+static int socket_of_config(struct client *cl, struct call *c, struct err *e)
+{
+	struct str path;
+
+	if (client_ask_knarrd(&cl->settings, c, "user_socket", &path, e) < 0)
+		return -1;
 	mem_free(cl->socket);
-	cl->socket = mem_strdup(str_dup(&c->arena, path));
+	cl->socket = mem_strdup(path.p);
 	return 0;
 }
 

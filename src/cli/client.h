@@ -18,6 +18,9 @@ struct client_settings {
 int client_open(struct client **out, const struct client_settings *s, struct call *c, struct err *e);
 void client_close(struct client *cl);
 
+/* What `knarrd --print KEY` says of the configuration, without the line's end, in the call's arena: no knarrd need run. */
+int client_ask_knarrd(const struct client_settings *s, struct call *c, const char *key, struct str *out, struct err *e);
+
 /* One unary call: "/service/method", the answer in the call's arena. The error has the server's
  * kind and text. */
 int client_call(struct client *cl, struct call *c, const char *path, const ProtobufCMessage *in,

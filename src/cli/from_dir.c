@@ -223,7 +223,6 @@ static int folder(struct walk *w, int dir, const char *path, unsigned depth, str
 
 static int layer_of(struct walk *w, const char *path, struct bundle *b, struct part *out, struct err *e)
 {
-	const char *tmp = getenv("TMPDIR");
 	auto_fd int dir = fd_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, e);
 	char digest[DIGEST_TEXT_MAX];
 	auto_hash hash = NULL;
@@ -231,7 +230,7 @@ static int layer_of(struct walk *w, const char *path, struct bundle *b, struct p
 
 	if (dir < 0 || hash_new(&hash, e) < 0)
 		return -1;
-	w->tar.fd = fd_create(AT_FDCWD, str_is_empty(tmp) ? "/var/tmp" : tmp, O_RDWR | O_TMPFILE, 0600, e);
+	w->tar.fd = temporary_file(e);
 	if (w->tar.fd < 0)
 		return err_in(e, "the layer in TMPDIR");
 	(void)bundle_own(b, w->tar.fd);

@@ -5,6 +5,8 @@
 const struct verb image_verbs[] = {
 	{ "ls", "[-q] [-o FORMAT]", "List images", verb_images, "list" },
 	{ "pull", "[-q] IMAGE", "Fetch an image", verb_pull, NULL },
+	{ "push", "IMAGE [WHERE]", "Send an image to a registry", verb_image_push, NULL },
+	{ "copy", "FROM TO", "Copy an image between registries, archives, folders and this machine", verb_image_copy, "cp" },
 	{ "rm", "IMAGE…", "Remove images", verb_rmi, NULL },
 	{ "tag", "IMAGE NAME", "Give an image one more name", verb_tag, NULL },
 	{ "inspect", "[--raw|--config] IMAGE", "Everything known of an image", verb_image_inspect, NULL },

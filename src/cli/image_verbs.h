@@ -13,6 +13,8 @@ int verb_image_du(struct cli *cli, char *const *argv, struct err *e);
 int verb_image_verify(struct cli *cli, char *const *argv, struct err *e);
 int verb_image_save(struct cli *cli, char *const *argv, struct err *e);
 int verb_image_load(struct cli *cli, char *const *argv, struct err *e);
+int verb_image_push(struct cli *cli, char *const *argv, struct err *e);
+int verb_image_copy(struct cli *cli, char *const *argv, struct err *e);
 int verb_image_import(struct cli *cli, char *const *argv, struct err *e);
 int verb_image_from_dir(struct cli *cli, char *const *argv, struct err *e);
 

@@ -68,7 +68,7 @@ static int index_of(struct arena *a, struct bundle *const *b, size_t n, struct b
 	for (size_t i = 0; i < n; i++) {
 		char **tags = tags_of(a, b[i]);
 
-		if (!tags && add_entry(t, b[i], NULL, NULL, e) < 0)
+		if (!tags && add_entry(t, b[i], b[i]->tag, NULL, e) < 0)
 			return -1;
 		for (; tags && *tags; tags++)
 			if (ref_parse(a, *tags, &ref, e) < 0 || add_entry(t, b[i], ref.tag, *tags, e) < 0)

@@ -1,5 +1,6 @@
 /* knarr: the user's command. */
 #include "cli/cli.h"
+#include "cli/image_verbs.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -24,6 +25,7 @@ static const struct verb verbs[] = {
 	{ "stats", "[CONTAINER…]", "What containers use now", verb_stats, NULL },
 	{ "image", "VERB [ARG…]", "Images: list, save, load, make, look into; knarr image --help", verb_image, NULL },
 	{ "pull", "IMAGE", "Fetch an image", verb_pull, NULL },
+	{ "push", "IMAGE [WHERE]", "Send an image to a registry", verb_image_push, NULL },
 	{ "images", "", "List images", verb_images, NULL },
 	{ "rmi", "IMAGE…", "Remove images", verb_rmi, NULL },
 	{ "tag", "IMAGE NAME", "Give an image one more name", verb_tag, NULL },

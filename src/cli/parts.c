@@ -29,7 +29,7 @@ struct shelf_of_parts {
 
 /* --- a file that can be read anywhere ----------------------------------------------------------------------- */
 
-static int nameless_file(struct err *e)
+int temporary_file(struct err *e)
 {
 	const char *dir = getenv("TMPDIR");
 
@@ -53,7 +53,7 @@ static int inflate_into(gzFile in, int out, struct err *e)
 
 static int spool(int fd, int *out, struct err *e)
 {
-	auto_fd int copy = nameless_file(e), again = -1;
+	auto_fd int copy = temporary_file(e), again = -1;
 	gzFile in;
 	int rc;
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/opt.h"
 #include "base/steps.h"
@@ -196,11 +197,32 @@ static int print_help(struct arena *a, const struct opt *opts)
 	return 0;
 }
 
+/* What knarr's own knarr-pull is started with, as one JSON object. */
+static int print_registries(const struct config *c, struct err *e)
+{
+	static const struct json_field fields[] = {
+		{ "libexec", JSON_STR, offsetof(struct config, libexec) },
+		{ "registriesConf", JSON_STR, offsetof(struct config, registries_conf) },
+		{ "hostsDirs", JSON_STRV, offsetof(struct config, hosts_dirs) },
+		{ "certsDirs", JSON_STRV, offsetof(struct config, certs_dirs) },
+		{ "parallel", JSON_I64, offsetof(struct config, pull.parallel_layers) },
+		{ 0 },
+	};
+	auto_buf b = BUF(1 << 20);
+
+	if (json_write(&b, fields, c, e) < 0)
+		return -1;
+	(void)printf("%.*s,\"idleMs\":%lld}\n", (int)b.len - 1, b.p, (long long)(c->pull.idle_timeout_ns / NS_PER_MS));
+	return 0;
+}
+
 /* For knarr, which has no YAML reader of its own. */
 static int print_path(const struct config *c, const char *key, struct err *e)
 {
 	const char *path;
 
+	if (streq(key, "registries"))
+		return print_registries(c, e);
 	if (config_path(c, key, &path, e) < 0)
 		return err_in(e, "--print");
 	(void)printf("%s\n", path);

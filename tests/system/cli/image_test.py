@@ -1,4 +1,5 @@
 """knarr image: what is saved, loaded, made and looked into, beside skopeo and umoci."""
+import base64
 import gzip
 import hashlib
 import json
@@ -274,6 +275,88 @@ def test_making(t, n):
             fails(n.cli("image", *words, check=False), why)
 
 
+def test_registries(t, n, r, box):
+    def copy(*words, check=True):
+        done = subprocess.run([n.program("knarr"), "--config", n.config, "image", "copy", *map(str, words)],
+                              capture_output=True, text=True)
+        assert done.returncode == 0 or not check, done.stderr
+        return done
+
+    def here(*words, check=True):
+        return n.cli("--config", n.config, "image", *words, check=check)
+
+    raw = manifest_of(n, box)
+    dig = digest(raw.encode())
+    with t.test("push sends an image under another name; what comes back has the same digest"):
+        assert here("push", box, f"{r.address}/pushed/box:2").stdout == dig + "\n"
+        assert sh("skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{r.address}/pushed/box:2") == raw
+        assert here("push", box, f"{r.address}/pushed/box:2").stdout == dig + "\n"
+        n.cli("pull", f"{r.address}/pushed/box:2")
+    with t.test("copy goes from and to every transport, needs no daemon, and keeps the digest"):
+        places = [f"docker://{r.address}/pushed/box:2", f"oci:{n.dir}/c-oci:v1", f"oci-archive:{n.dir}/c-oci.tar:v1",
+                  f"dir:{n.dir}/c-dir", f"docker://{r.address}/copied/box:3", f"oci-archive:{n.dir}/c-named.tar:example.com/n:1"]
+        for source, target in zip(places, places[1:]):
+            assert copy(source, target).stdout == dig + "\n", (source, target)
+        for place in (places[1], places[2], places[3]):
+            assert sh("skopeo", "inspect", "--raw", place) == raw, place
+        assert sh("skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{places[4][9:]}") == raw
+    with t.test("a docker-archive, and back"):
+        copy(places[1], f"docker-archive:{n.dir}/c-docker.tar:example.com/d:1")
+        assert json.loads(sh("skopeo", "inspect", f"docker-archive:{n.dir}/c-docker.tar"))["Os"] == "linux"
+        copy(f"docker-archive:{n.dir}/c-docker.tar:example.com/d:1", f"dir:{n.dir}/c-dir2")
+    with t.test("what skopeo wrote is read: dir, oci, oci-archive"):
+        for place in (f"dir:{n.dir}/s-dir", f"oci:{n.dir}/s-oci:1", f"oci-archive:{n.dir}/s.tar:1"):
+            sh("skopeo", "copy", places[1], place)
+            assert copy(place, f"oci:{n.dir}/back:1").stdout == dig + "\n", place
+    with t.test("an image of this machine is copied out and in"):
+        here("copy", box, f"oci:{n.dir}/node:1")
+        assert here("copy", f"oci:{n.dir}/node:1", "example.com/in:1").stdout == dig + "\n"
+        assert manifest_of(n, "example.com/in:1") == raw
+    with t.test("a second image in a layout leaves the first"):
+        n.cli("image", "import", n.dir / "root.tar", "example.com/second:1")
+        here("copy", "example.com/second:1", f"oci:{n.dir}/node:2")
+        names = [m["annotations"]["org.opencontainers.image.ref.name"]
+                 for m in json.loads((n.dir / "node/index.json").read_text())["manifests"]]
+        assert names == ["1", "2"], names
+    with t.test("what can't be copied is refused in one sentence, and no half of it stays"):
+        for words, why in ((["copy"], "source and a destination"), (["copy", "docker://", "x"], "names no image"),
+                           (["copy", f"oci:{n.dir}/nosuch:1", "x"], "nosuch"),
+                           (["copy", f"oci:{n.dir}/node:9", "x"], "no image called"),
+                           (["copy", f"oci:{n.dir}/node", "x"], "2 images"),
+                           (["copy", f"docker://{r.address}/no/such:1", f"dir:{n.dir}/x"], "not found"),
+                           (["push", box, "127.0.0.1:1/x:1"], "127.0.0.1:1"), (["push", "nosuch"], "nosuch"),
+                           (["push", box, f"{r.address}/x@sha256:" + "0" * 64], "the image is"),
+                           (["copy", "--src-creds", "x", f"docker://{r.address}/a", "b"], "USER:PASSWORD"),
+                           (["copy", "--platform", "linux/s390x", places[0], f"docker://{r.address}/no/such:1"], ".")):
+            if why != ".":
+                fails(here(*words, check=False), why)
+        assert not (n.dir / "x").exists()
+
+
+def test_logins(t, n, box):
+    htpasswd = n.dir / "htpasswd"
+    htpasswd.write_text(sh("htpasswd", "-Bbn", "me", "secret") if shutil.which("htpasswd") else "")
+    if not htpasswd.read_text():
+        t.skip("a registry with a login", "htpasswd (apache2-utils)")
+        return
+    auth = f"auth: {{htpasswd: {{realm: test, path: {htpasswd}}}}}"
+    with Registry(auth=auth) as r:
+        target = f"{r.address}/private/box:1"
+        file = n.dir / "auth.json"
+        file.write_text(json.dumps({"auths": {r.address: {"auth": base64.b64encode(b"me:secret").decode()}}}))
+        with t.test("push without a login is refused; with --creds or an auth file it is taken; nothing secret is said"):
+            base = [n.program("knarr"), "--socket", n.user_sock, "--config", n.config, "image", "push"]
+            env = {k: v for k, v in os.environ.items() if k != "REGISTRY_AUTH_FILE"} | {"HOME": str(n.dir)}
+            done = subprocess.run([*base, box, target], capture_output=True, text=True, env=env)
+            fails(done, "wants a user name|credentials")
+            wrong = subprocess.run([*base, "--creds", "me:wrongsecret", box, target], capture_output=True, text=True, env=env)
+            fails(wrong, "credentials")
+            assert "wrongsecret" not in wrong.stderr
+            for more in (["--creds", "me:secret"], ["--authfile", file]):
+                done = subprocess.run([*base, *more, box, target], capture_output=True, text=True, env=env)
+                assert done.returncode == 0, done.stderr
+
+
 def main():
     t = Tap()
     image = Image([busybox_layer(), layer([("etc/motd", b"hello\n")])])
@@ -285,6 +368,9 @@ def main():
         test_archives(t, n, box, image)
         test_bad_archives(t, n, image)
         test_making(t, n)
+        n.cli("image", "pull", box)
+        test_registries(t, n, r, box)
+        test_logins(t, n, box)
     t.end()
 
 
