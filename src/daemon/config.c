@@ -82,6 +82,13 @@ static const struct key keys[] = {
 	{ "stream.client_ca", KEY_PATH, AT(stream.client_ca) },
 	{ "stream.token_timeout", KEY_DURATION, AT(stream.token_ns) },
 	{ "stream.idle_timeout", KEY_DURATION, AT(stream.idle_ns) },
+	{ "nri.enable", KEY_BOOL, AT(nri.enable) },
+	{ "nri.connections", KEY_BOOL, AT(nri.connections) },
+	{ "nri.socket", KEY_PATH, AT(nri.socket) },
+	{ "nri.plugin_dir", KEY_PATH, AT(nri.plugin_dir) },
+	{ "nri.config_dir", KEY_PATH, AT(nri.config_dir) },
+	{ "nri.registration_timeout", KEY_DURATION, AT(nri.registration_ns) },
+	{ "nri.request_timeout", KEY_DURATION, AT(nri.request_ns) },
 	{ "limits.create", KEY_DURATION, AT(limits.create_ns) },
 	{ "limits.collect", KEY_DURATION, AT(limits.collect_ns) },
 	{ "limits.recover_wait", KEY_DURATION, AT(limits.recover_wait_ns) },
@@ -109,6 +116,8 @@ void config_defaults(struct config *c)
 		.stream = { .address = (char *)"127.0.0.1:0", .token_ns = 60 * NS_PER_S, .idle_ns = 4 * 3600 * NS_PER_S },
 		.default_handler = (char *)"native",
 		.cdi_dirs = cdi_dirs, .seccomp_dir = "/var/lib/kubelet/seccomp", .resolv_conf = "/etc/resolv.conf",
+		.nri = { true, true, "/var/run/nri/nri.sock", "/opt/nri/plugins", "/etc/nri/conf.d", 5 * NS_PER_S,
+			 2 * NS_PER_S },
 		.shm_bytes = 64 * 1024 * 1024,
 	};
 }

@@ -59,6 +59,11 @@ struct config {
 	struct config_handler *handlers; /* a later file's replaces one of the same name */
 	size_t nhandlers;
 	char *default_handler;
+	struct {
+		bool enable, connections;
+		char *socket, *plugin_dir, *config_dir;
+		int64_t registration_ns, request_ns;
+	} nri;
 	char *seccomp_dir, *resolv_conf;
 	char *criu;                    /* NULL: that on PATH */
 	int64_t shm_bytes;

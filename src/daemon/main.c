@@ -181,6 +181,9 @@ static int configure(struct daemon *d, struct err *e)
 	streaming = rooms_stream_settings(&d->config);
 	if (stream_settings_check(&streaming, e) < 0)
 		return err_in(e, "%s", file);
+	/* Plugins belong to the node's one service. */
+	if (d->options.private_)
+		d->config.nri.enable = false;
 	(void)malloc_trim(0); /* what the YAML reader left */
 	least = (enum log_level)d->config.log.level;
 	/* A private knarrd shares its stderr with the command that started it. */

@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "image/image.h"
 #include "net/net.h"
+#include "nri/nri.h"
 #include "pod/pod.h"
 #include "store/catalog.h"
 
@@ -82,6 +83,19 @@ static int open_pods(struct rooms *r, struct call *c, const struct config *confi
 	return pods_open(&settings, r->catalog, r->images, r->net, &r->pods, e);
 }
 
+static int open_nri(struct rooms *r, const struct config *config, struct err *e)
+{
+	const struct nri_settings settings = {
+		.socket = config->nri.connections ? config->nri.socket : NULL,
+		.plugin_dir = config->nri.plugin_dir,
+		.config_dir = config->nri.config_dir,
+		.registration_ns = config->nri.registration_ns,
+		.request_ns = config->nri.request_ns,
+	};
+
+	return config->nri.enable ? nri_open(&settings, r->pods, &r->nri, e) : 0;
+}
+
 struct stream_settings rooms_stream_settings(const struct config *config)
 {
 	return (struct stream_settings){
@@ -108,7 +122,7 @@ int rooms_open(struct rooms *r, struct call *c, const struct config *config, str
 	*r = (struct rooms){ 0 };
 	if (catalog_open(catalog, &r->catalog, e) < 0 || open_images(r, c, config, e) < 0 ||
 	    open_net(r, c, config, e) < 0 || open_pods(r, c, config, e) < 0 ||
-	    pods_wait_ready(r->pods, c, e) < 0 || open_streams(r, config, e) < 0) {
+	    pods_wait_ready(r->pods, c, e) < 0 || open_nri(r, config, e) < 0 || open_streams(r, config, e) < 0) {
 		rooms_close(r);
 		return -1;
 	}
@@ -121,8 +135,10 @@ int rooms_open(struct rooms *r, struct call *c, const struct config *config, str
 void rooms_close(struct rooms *r)
 {
 	streams_close(r->streams);
+	nri_stop(r->nri);
 	if (r->pods)
 		pods_close(r->pods);
+	nri_free(r->nri);
 	if (r->net)
 		net_close(r->net);
 	if (r->images)

@@ -11,6 +11,7 @@ struct rooms {
 	struct images *images;
 	struct net *net;
 	struct pods *pods;
+	struct nri *nri; /* NULL: not wanted */
 	struct streams *streams;
 	struct cri cri; /* what the methods get */
 };

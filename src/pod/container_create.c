@@ -79,7 +79,11 @@ static int container_wished(struct pod *p, const struct container_config *config
 static void container_unmake(struct container *k)
 {
 	struct err e;
-	int rc = steps_undo(&container_steps, container_steps.count, k, &e);
+	int rc;
+
+	if (atomic_load(&k->knowledge) == PLUGINS_TOLD)
+		plugins_container_told(k, CONTAINER_MOMENT_REMOVE);
+	rc = steps_undo(&container_steps, container_steps.count, k, &e);
 	LOCKED(&k->all->lock);
 
 	if (rc == 0) {
@@ -113,6 +117,7 @@ static int container_offer(struct container *k, struct err *e)
 	bool collected = false;
 	int rc;
 
+	plugins_container_told(k, CONTAINER_MOMENT_CREATED);
 	making_promise(&k->making, &ps->lock);
 	rc = container_save(k, e);
 	LOCKED(&ps->lock);

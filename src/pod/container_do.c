@@ -99,6 +99,10 @@ static void merge_oci(struct oci_resources *to, const struct oci_resources *from
 		TAKE(memory, limit);
 		TAKE(memory, swap);
 		TAKE(memory, reservation);
+		TAKE(memory, kernel);
+		TAKE(memory, kernel_tcp);
+		TAKE(memory, swappiness);
+		TAKE(memory, disable_oom_killer);
 	}
 	if (from->cpu && !to->cpu)
 		to->cpu = from->cpu;
@@ -108,8 +112,12 @@ static void merge_oci(struct oci_resources *to, const struct oci_resources *from
 		TAKE(cpu, period);
 		TAKE(cpu, cpus);
 		TAKE(cpu, mems);
+		TAKE(cpu, realtime_runtime);
+		TAKE(cpu, realtime_period);
 	}
 #undef TAKE
+	if (from->pids)
+		to->pids = from->pids;
 	if (from->unified.count)
 		to->unified = from->unified;
 	if (from->hugepage_limits.count)
@@ -164,7 +172,7 @@ static int update(struct container *k, struct arena *a, bool runs, const struct 
 	if (k->config->resources)
 		merged = *k->config->resources;
 	config_resources_merge(a, &merged, change);
-	if (container_spec_resources(a, change, &k->all->facts, &r, e) < 0)
+	if (container_spec_resources(a, change, &k->all->facts, &r, e) < 0 || plugins_update(k, a, &r, e) < 0)
 		return -1;
 	if (runs && unit_update(k, &r, e) < 0)
 		return -1;
@@ -190,6 +198,35 @@ int container_update(struct pods *ps, struct call *c, enum pod_owner owner, cons
 	if (!k || begin_update(k, c, &runs, e) < 0)
 		return -1;
 	rc = update(k, &c->arena, runs, change, annotations, e);
+	end_update(k);
+	if (rc < 0)
+		return err_in(e, "update container %s", k->id);
+	plugins_container_told(k, CONTAINER_MOMENT_UPDATED);
+	return 0;
+}
+
+int pods_update_by_plugin(struct pods *ps, struct call *c, const char *id, const struct oci_resources *r,
+			  struct err *e)
+{
+	auto_container *k = NULL;
+	bool runs;
+	int rc = 0;
+
+	lock_acquire(&ps->lock);
+	k = map_get(&ps->containers, id);
+	if (k && container_is_listed_locked(k))
+		(void)container_ref(k);
+	else
+		k = NULL;
+	lock_release(&ps->lock);
+	if (!k)
+		return err_set(e, ERR_NOT_FOUND, "there is no container %s", id);
+	if (begin_update(k, c, &runs, e) < 0)
+		return -1;
+	if (runs)
+		rc = unit_update(k, r, e);
+	if (rc == 0)
+		rc = rewrite_config(k, &c->arena, r, 0, e);
 	end_update(k);
 	return rc < 0 ? err_in(e, "update container %s", k->id) : 0;
 }

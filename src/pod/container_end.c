@@ -19,7 +19,7 @@ static const char *reason_of(const struct monitor_exit *x)
 	return x->code == 0 ? "Completed" : "Error";
 }
 
-bool container_exited(struct container *k, const struct monitor_exit *x)
+static bool exited(struct container *k, const struct monitor_exit *x)
 {
 	LOCKED(&k->all->lock);
 	/* Heard before the answer to the start: what has ended had started. */
@@ -41,6 +41,15 @@ bool container_exited(struct container *k, const struct monitor_exit *x)
 	if (untold)
 		event_push_locked(k->all, POD_EVENT_STARTED, k->pod->owner, k->pod->id, k->id);
 	event_push_locked(k->all, POD_EVENT_STOPPED, k->pod->owner, k->pod->id, k->id);
+	k->stop_due = k->all->plugins != NULL;
+	return true;
+}
+
+bool container_exited(struct container *k, const struct monitor_exit *x)
+{
+	if (!exited(k, x))
+		return false;
+	plugins_ended(k);
 	return true;
 }
 
@@ -245,7 +254,13 @@ int container_remove_object(struct container *k, struct call *c, struct err *e)
 	if (container_stop_object(k, c, 0, e) < 0)
 		return -1;
 	rc = begin_remove(k, c, e);
-	return rc <= 0 ? rc : container_discard(k, e);
+	if (rc <= 0)
+		return rc;
+	plugins_wait_ended(k);
+	plugins_begin(k);
+	plugins_container_told(k, CONTAINER_MOMENT_REMOVE);
+	plugins_end(k);
+	return container_discard(k, e);
 }
 
 int container_remove(struct pods *ps, struct call *c, enum pod_owner owner, const char *id, struct err *e)

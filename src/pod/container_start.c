@@ -169,15 +169,12 @@ static void explain_memory(const struct container *k, struct err *e)
 			      as_it_was.msg, (long long)r->memory_bytes);
 }
 
-int container_start(struct pods *ps, UNUSED struct call *c, enum pod_owner owner, const char *id, struct err *e)
+static int start(struct container *k, struct err *e)
 {
-	auto_container *k = container_get(ps, owner, id, e);
 	struct monitor_process process = { 0 };
 	struct err ignored;
 
-	if (!k || begin_start(k, e) < 0)
-		return -1;
-	if (ask_monitor(k, &process, e) < 0) {
+	if (plugins_container(k, CONTAINER_MOMENT_START, e) < 0 || ask_monitor(k, &process, e) < 0) {
 		const struct monitor_exit failed = { .code = 128, .finished_wall_ns = clock_wall_ns(),
 						     .reason = "StartError", .message = e->msg };
 
@@ -192,5 +189,19 @@ int container_start(struct pods *ps, UNUSED struct call *c, enum pod_owner owner
 	if (container_save(k, &ignored) < 0)
 		log_error("%s", ignored.msg);
 	(void)steps_point("start", "saved", &ignored);
+	plugins_container_told(k, CONTAINER_MOMENT_STARTED);
 	return 0;
+}
+
+int container_start(struct pods *ps, UNUSED struct call *c, enum pod_owner owner, const char *id, struct err *e)
+{
+	auto_container *k = container_get(ps, owner, id, e);
+	int rc;
+
+	if (!k || begin_start(k, e) < 0)
+		return -1;
+	plugins_begin(k);
+	rc = start(k, e);
+	plugins_end(k);
+	return rc;
 }

@@ -179,8 +179,91 @@ static int check_hooks(const struct oci_config *c, struct err *e)
 		h->create_runtime.p : h->create_container.count ? h->create_container.p : h->start_container.count ?
 		h->start_container.p : h->poststart.count ? h->poststart.p : h->poststop.p;
 
-	return first ? err_set(e, ERR_UNIMPLEMENTED, "hook %s (of a CDI device) cannot be run by this version",
+	return first ? err_set(e, ERR_UNIMPLEMENTED, "hook %s (of a CDI device or an NRI plugin) cannot be run by this version",
 			       first->path) : 0;
+}
+
+/* Where the wish's mounts are now; one that a plugin removed or replaced is nowhere. */
+static void find_mounts(const struct container *k, const char *const *destinations, struct container_spec_result *r)
+{
+	const struct oci_mount *m = r->config->mounts.p;
+
+	for (size_t i = 0; i < k->config->mounts.count; i++) {
+		r->mount_at[i] = SIZE_MAX;
+		for (size_t j = 0; j < r->config->mounts.count; j++)
+			if (m[j].destination == destinations[i])
+				r->mount_at[i] = j;
+	}
+}
+
+static const char **destinations_of(struct arena *a, const struct container *k, const struct container_spec_result *r)
+{
+	const struct oci_mount *m = r->config->mounts.p;
+	const char **names = arena_newn0(a, const char *, k->config->mounts.count + 1);
+
+	for (size_t i = 0; i < k->config->mounts.count; i++)
+		names[i] = m[r->mount_at[i]].destination;
+	return names;
+}
+
+/* With CDI devices of a plugin's it is built anew: their mounts are put in order with the others. */
+static int adjust_again(struct container *k, struct arena *a, struct container_spec_input *in,
+			const struct pod_adjustment *wishes, struct container_spec_result *r, struct err *e)
+{
+	char **devices = cdi_devices_of(a, k->config->cdi_devices, &k->config->annotations);
+
+	for (char **d = wishes->cdi_devices; *d; d++)
+		if (!devices || !strv_has(devices, *d))
+			devices = strv_append(a, devices, *d);
+	if (cdi_files_find(a, k->all->settings.cdi_dirs, devices, &in->cdi, e) < 0 ||
+	    container_spec_build(a, in, r, e) < 0)
+		return -1;
+	return 0;
+}
+
+static int take_cgroup(struct container *k, struct arena *a, const char *before, const char *now, struct err *e)
+{
+	const char *path;
+
+	if (streq_null(before, now))
+		return 0;
+	if (k->all->settings.systemd)
+		return err_set(e, ERR_UNIMPLEMENTED, "a plugin's cgroups path %s: with the systemd driver the container's "
+			       "scope is its own", now);
+	if (cgroup_path_clean(a, now, &path, e) < 0)
+		return -1;
+	LOCKED(&k->all->lock);
+	k->cgroup_path = arena_strdup(&k->arena, path);
+	return 0;
+}
+
+/* What plugins change in it. */
+static int adjust(struct container *k, struct arena *a, struct container_spec_input *in,
+		  struct container_spec_result *r, struct err *e)
+{
+	struct pod_adjustment wishes = { .config = r->config };
+	const char *cgroup = r->config->on_linux->cgroups_path;
+	const char **names;
+
+	if (!pods_plugins(k->all))
+		return 0;
+	names = destinations_of(a, k, r);
+	if (plugins_adjust(k, a, &wishes, e) < 0)
+		return -1;
+	if (wishes.cdi_devices) {
+		if (adjust_again(k, a, in, &wishes, r, e) < 0)
+			return -1;
+		names = destinations_of(a, k, r);
+		if (plugins_readjust(k, a, &wishes, r->config, e) < 0)
+			return -1;
+	}
+	if (!wishes.wishes)
+		return 0;
+	find_mounts(k, names, r);
+	r->config->oci_version = (char *)oci_config_lowest_version(r->config);
+	if (oci_config_validate(r->config, e) < 0)
+		return err_in(e, "as plugins adjusted it");
+	return take_cgroup(k, a, cgroup, r->config->on_linux->cgroups_path, e);
 }
 
 int container_write_config(struct container *k, struct err *e)
@@ -193,7 +276,8 @@ int container_write_config(struct container *k, struct err *e)
 	struct json_vec binds;
 
 	if (spec_input(k, &a, &in, e) < 0 || container_spec_build(&a, &in, &result, e) < 0 ||
-	    check_hooks(result.config, e) < 0 || oci_config_write(&b, result.config, e) < 0)
+	    adjust(k, &a, &in, &result, e) < 0 || check_hooks(result.config, e) < 0 ||
+	    oci_config_write(&b, result.config, e) < 0)
 		return -1;
 	dir = fd_open(AT_FDCWD, container_path(&a, k, ""), O_PATH | O_DIRECTORY, e);
 	if (dir < 0 || fs_replace(dir, "config.json", b.p, b.len, 0600, 0, e) < 0)

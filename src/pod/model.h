@@ -21,6 +21,7 @@
 #include "monitor/client.h"
 #include "net/net.h"
 #include "pod/container_facts.h"
+#include "pod/plugins.h"
 #include "pod/pod.h"
 #include "store/catalog.h"
 
@@ -87,6 +88,7 @@ struct pod {
 	bool undo_failed;        /* worker's: something is left of the last undo */
 	uint64_t watch_number;   /* 0: not watched */
 	struct cpu_sample cpu;
+	atomic_int knowledge;    /* enum plugin_knowledge */
 };
 
 /* A bind mount of config.json. knarr-pod lives in another mount namespace: start opens the source. */
@@ -126,6 +128,9 @@ struct container {
 	struct making making;
 	struct recording recording;
 	struct cpu_sample cpu;
+	atomic_int knowledge;    /* enum plugin_knowledge */
+	bool telling;            /* plugins are told of a moment */
+	bool stop_due;           /* its end has still to be told */
 };
 
 enum { EVENT_RING = 1024 };
@@ -173,6 +178,7 @@ struct pods {
 	int epoll_fd, wake_fd;
 	pthread_t watcher, recoverer;
 	bool watcher_runs, recoverer_runs;
+	const struct pod_plugins *plugins; /* NULL: none are wanted */
 };
 
 /* --- pods.c: finding and holding ------------------------------------------------------------------ */
@@ -338,6 +344,26 @@ int container_open_root(struct container *k, struct err *e);
 const char *container_path(struct arena *a, const struct container *k, const char *name);
 /* Builds config.json anew from the wishes, and writes it. */
 int container_write_config(struct container *k, struct err *e);
+
+/* --- plugins.c -------------------------------------------------------------------------------------------------- */
+
+const struct pod_plugins *pods_plugins(struct pods *ps);
+int plugins_pod(struct pod *p, enum pod_moment m, const struct config_resources *overhead,
+		const struct config_resources *resources, struct err *e);
+int plugins_container(struct container *k, enum pod_moment m, struct err *e);
+/* Of what has happened already a refusal is only logged. */
+void plugins_pod_told(struct pod *p, enum pod_moment m);
+void plugins_container_told(struct container *k, enum pod_moment m);
+/* Around moments that belong together: the container's others wait. */
+void plugins_begin(struct container *k);
+void plugins_end(struct container *k);
+int plugins_adjust(struct container *k, struct arena *a, struct pod_adjustment *io, struct err *e);
+int plugins_readjust(struct container *k, struct arena *a, const struct pod_adjustment *wishes, struct oci_config *c,
+		     struct err *e);
+int plugins_update(struct container *k, struct arena *a, struct oci_resources *r, struct err *e);
+/* It has ended (stop_due): plugins are told by a thread, for which plugins_wait_ended() waits. */
+void plugins_ended(struct container *k);
+void plugins_wait_ended(struct container *k);
 
 /* --- watch.c, event.c, recover.c ------------------------------------------------------------------------------ */
 

@@ -192,6 +192,19 @@ static int begin_stop(struct pod *p, struct call *c, struct err *e)
 	}
 }
 
+static void wait_ends_told(struct pod *p)
+{
+	auto_arena a = { 0 };
+	struct container **all;
+	size_t n;
+
+	all = containers_of(&a, p, &n);
+	for (size_t i = 0; i < n; i++) {
+		plugins_wait_ended(all[i]);
+		container_unref(all[i]);
+	}
+}
+
 static int pod_stop_object(struct pod *p, struct call *c, struct err *e)
 {
 	int rc = begin_stop(p, c, e);
@@ -204,7 +217,10 @@ static int pod_stop_object(struct pod *p, struct call *c, struct err *e)
 		(void)pod_enter_locked(p, POD_STOPPED, &(struct err){ 0 });
 		return -1;
 	}
-	return pod_settle(p, e);
+	rc = pod_settle(p, e);
+	wait_ends_told(p);
+	plugins_pod_told(p, POD_MOMENT_STOPPED);
+	return rc;
 }
 
 int pod_stop(struct pods *ps, struct call *c, enum pod_owner owner, const char *id, struct err *e)
@@ -261,6 +277,7 @@ static int pod_remove_object(struct pod *p, struct call *c, struct err *e)
 	rc = begin_remove(p, c, e);
 	if (rc <= 0)
 		return rc;
+	plugins_pod_told(p, POD_MOMENT_REMOVE);
 	rc = steps_undo(&pod_keep_steps, pod_keep_steps.count, p, e);
 	LOCKED(&p->all->lock);
 	if (rc < 0) {

@@ -75,6 +75,10 @@ static void pod_unmake(struct pod *p, const struct err *why)
 {
 	struct err e;
 
+	if (atomic_load(&p->knowledge) == PLUGINS_TOLD) {
+		plugins_pod_told(p, POD_MOMENT_STOPPED);
+		plugins_pod_told(p, POD_MOMENT_REMOVE);
+	}
 	if (p->undo_failed || steps_undo(&pod_keep_steps, pod_keep_steps.count, p, &e) < 0) {
 		pod_keep_stopped(p, why);
 		return;
@@ -100,7 +104,7 @@ static int pod_make(struct pod *p, struct err *e)
 		return -1;
 	if (steps_run(&pod_run_steps, 0, p, e) < 0)
 		return -1;
-	if (pod_become_ready(p, e) == 0)
+	if (plugins_pod(p, POD_MOMENT_RUN, NULL, NULL, e) == 0 && pod_become_ready(p, e) == 0)
 		return 0;
 	(void)steps_undo(&pod_run_steps, pod_run_steps.count, p, &ignored);
 	return -1;

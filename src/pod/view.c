@@ -152,33 +152,38 @@ int container_status(struct pods *ps, struct arena *a, enum pod_owner owner, con
 	return 0;
 }
 
+static void take_resources(struct pod *p, const struct config_resources *overhead,
+			  const struct config_resources *resources)
+{
+	LOCKED(&p->all->lock);
+	struct config_resources *copy;
+
+	if (overhead) {
+		copy = arena_new0(&p->arena, struct config_resources);
+		json_copy(&p->arena, config_resources_fields, overhead, copy);
+		p->config->overhead = copy;
+	}
+	if (resources) {
+		copy = arena_new0(&p->arena, struct config_resources);
+		json_copy(&p->arena, config_resources_fields, resources, copy);
+		p->config->resources = copy;
+	}
+	p->recording.wanted++;
+}
+
 int pod_update_resources(struct pods *ps, enum pod_owner owner, const char *id,
 			 const struct config_resources *overhead, const struct config_resources *resources,
 			 struct err *e)
 {
-	auto_pod *p = NULL;
+	auto_pod *p = pod_get(ps, owner, id, e);
 
-	{
-		LOCKED(&ps->lock);
-		struct pod *found = pod_find_locked(ps, owner, id, e);
-		struct config_resources *copy;
-
-		if (!found)
-			return -1;
-		p = pod_ref(found);
-		if (overhead) {
-			copy = arena_new0(&p->arena, struct config_resources);
-			json_copy(&p->arena, config_resources_fields, overhead, copy);
-			p->config->overhead = copy;
-		}
-		if (resources) {
-			copy = arena_new0(&p->arena, struct config_resources);
-			json_copy(&p->arena, config_resources_fields, resources, copy);
-			p->config->resources = copy;
-		}
-		p->recording.wanted++;
-	}
-	return pod_save(p, e);
+	if (!p || plugins_pod(p, POD_MOMENT_UPDATE, overhead, resources, e) < 0)
+		return -1;
+	take_resources(p, overhead, resources);
+	if (pod_save(p, e) < 0)
+		return -1;
+	plugins_pod_told(p, POD_MOMENT_UPDATED);
+	return 0;
 }
 
 void pod_running_containers(struct arena *a, struct pod *p, struct container_views *out)

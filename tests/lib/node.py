@@ -99,6 +99,10 @@ cgroup:
   driver: {self.driver}
   monitor_parent: {f"/{self.slice}.slice/knarr.scope" if self.driver == "systemd" else f"/{self.cgroup}"}
   pod_parent: {f"/{self.slice}-pods.slice" if self.driver == "systemd" else f"/{self.cgroup}-pods"}
+nri:
+  socket: {self.run}/nri.sock
+  plugin_dir: {self.dir}/nri/plugins
+  config_dir: {self.dir}/nri/conf.d
 {self.extra}
 """)
 
