@@ -467,7 +467,7 @@ static int on_readjust(UNUSED void *ctx, struct arena *a, const struct pod_adjus
 	return 0;
 }
 
-/* --- updates ---------------------------------------------------------------------------------------------------------------- */
+/* --- updates ---------------------------------------------------------------------------------------------- */
 
 static int take_update(struct wishes *w, struct plugin *p, const struct container_view *k, struct oci_resources *r,
 		       const NRI_T(UpdateContainerResponse) *answer, struct err *e)
