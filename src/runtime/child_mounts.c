@@ -124,16 +124,45 @@ static int parent_of(const struct child *c, const char *path, struct err *e)
 	return fd >= 0 ? fd : err_sys(e, errno, "open %s in the container (openat2)", parent);
 }
 
+/* Where a link that hangs in the air points to, from the container's root on. */
+static int link_target(int parent, const char *path, char out[PATH_MAX], struct err *e)
+{
+	char target[PATH_MAX];
+	ssize_t n = readlinkat(parent, path_base(path), target, sizeof(target) - 1);
+	int len;
+
+	if (n < 0)
+		return err_sys(e, errno == EINVAL ? EEXIST : errno, "make the file %s in the container", path);
+	target[n] = '\0';
+	len = target[0] == '/' ? snprintf(out, PATH_MAX, "%s", target) :
+	      snprintf(out, PATH_MAX, "%.*s%s", (int)(path_base(path) - path), path, target);
+	if (len < 0 || len >= PATH_MAX)
+		return err_set(e, ERR_INVALID, "make the file %s in the container: its link is too long", path);
+	return 0;
+}
+
 static int make_file(const struct child *c, const char *path, struct err *e)
 {
-	auto_fd int parent = parent_of(c, path, e), fd = -1;
+	char at[PATH_MAX], next[PATH_MAX];
 
-	if (parent < 0)
-		return -1;
-	fd = openat(parent, path_base(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0 && errno != EEXIST)
-		return err_sys(e, errno, "make the file %s in the container", path);
-	return 0;
+	if (strlen(path) >= sizeof(at))
+		return err_set(e, ERR_INVALID, "path is too long: %.100s…", path);
+	memcpy(at, path, strlen(path) + 1);
+	for (int depth = 0; depth < DANGLING_MAX; depth++) {
+		auto_fd int parent = parent_of(c, at, e), fd = -1;
+
+		if (parent < 0)
+			return -1;
+		fd = openat(parent, path_base(at), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+		if (fd >= 0)
+			return 0;
+		if (errno != EEXIST)
+			return err_sys(e, errno, "make the file %s in the container", path);
+		if (link_target(parent, at, next, e) < 0)
+			return -1;
+		memcpy(at, next, sizeof(at));
+	}
+	return err_sys(e, ELOOP, "make the file %s in the container", path);
 }
 
 /* Where a mount goes; made if missing, as a folder or as a file. */
@@ -221,6 +250,12 @@ static int do_bind(struct child *c, const struct plan_mount *m, struct err *e)
 	return mount_move_onto(fd, at, m->destination, e);
 }
 
+/* Devices, links and further mounts are to come: read-only it is at the end (make_devices). */
+static bool is_dev(const struct plan_mount *m)
+{
+	return m->kind == PLAN_NEW && streq(m->destination, "/dev");
+}
+
 enum { DATA_MAX = 4096 }; /* a page is all that mount(2) takes */
 
 /* A tmpfs has the mode of the folder it covers, where the document names none. */
@@ -257,7 +292,7 @@ static int do_new(struct child *c, const struct plan_mount *m, struct err *e)
 	if (is_on(at, PROC_SUPER_MAGIC) && !streq(m->type, "proc"))
 		return err_set(e, ERR_DENIED, "mount %s: must not hide a part of /proc", m->destination);
 	/* "mqueue" takes its mode from nowhere: the mount point itself does not matter. */
-	if (m->o.copy_up)
+	if (m->o.copy_up || is_dev(m))
 		how.flags &= ~(unsigned long)MS_RDONLY; /* until it is filled */
 	if (mount_onto(&how, at, m->destination, e) < 0)
 		return -1;
@@ -425,6 +460,23 @@ static int make_devices(const struct child *c, struct err *e)
 		if (make_device(c, &c->plan->devices[i], dev, e) < 0)
 			return -1;
 	return dev >= 0 ? make_links(dev, e) : 0;
+}
+
+static int finish_dev(const struct child *c, struct err *e)
+{
+	for (size_t i = 0; i < c->plan->nmounts; i++) {
+		const struct plan_mount *m = &c->plan->mounts[i];
+		auto_fd int dev = -1;
+
+		if (!is_dev(m) || !(m->o.flags & MS_RDONLY))
+			continue;
+		dev = place_try(c, m->destination, true);
+		if (dev < 0)
+			return err_sys(e, errno, "open /dev in the container");
+		if (mount_change(dev, MOUNT_ATTR_RDONLY, 0, false, e) < 0)
+			return err_in(e, "mount /dev");
+	}
+	return 0;
 }
 
 static int open_terminal(struct child *c, struct err *e)
@@ -647,7 +699,8 @@ int child_mounts(struct child *c, struct err *e)
 	for (size_t i = 0; i < p->nmounts; i++)
 		if (do_mount(c, &p->mounts[i], e) < 0)
 			return -1;
-	if (make_devices(c, e) < 0 || (c->process->terminal && open_terminal(c, e) < 0))
+	if (make_devices(c, e) < 0 || (c->process->terminal && open_terminal(c, e) < 0) ||
+	    finish_dev(c, e) < 0)
 		return -1;
 	if (p->process.cwd[1]) {
 		auto_fd int cwd = place_try(c, p->process.cwd, true);

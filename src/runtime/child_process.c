@@ -454,6 +454,24 @@ static int set_signals(struct err *e)
 	return 0;
 }
 
+static void end(int sig)
+{
+	(void)syscall(SYS_exit_group, 128 + sig);
+}
+
+/* The first process of a pid namespace gets no signal that it does not ask for; one that is only created shall end by
+ * what ends others. The exec takes the handlers away. */
+static int end_by_signals(struct err *e)
+{
+	static const int ends[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
+	struct sigaction act = { .sa_handler = end };
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		if (sigaction(ends[i], &act, NULL) < 0)
+			return err_sys(e, errno, "wait for start");
+	return 0;
+}
+
 static int wait_for_start(struct child *c, int fifo, int proc, struct err *e)
 {
 	char path[32];
@@ -561,6 +579,8 @@ int child_finish(struct child *c, struct err *e)
 	if (set_fds(c, kept, ARRAY_SIZE(kept), e) < 0)
 		return -1;
 	c->sync_fd = sync;
+	if (c->process->flags & CONTAINER_WAIT && end_by_signals(e) < 0) /* before a filter, which may not know the call */
+		return -1;
 	if (become(c, &proc, fifo >= 0, e) < 0 || find_program(p, path, e) < 0 || set_signals(e) < 0)
 		return -1;
 	/* The parent may be gone after that: the one filter that needs it is loaded before. */

@@ -168,6 +168,17 @@ static int plan_mount(struct arena *a, const struct container_spec *s, const str
 	return 0;
 }
 
+/* A folder that only the host's root may walk is no secret of a mount's source: it is cloned by the caller, where the
+ * caller can. Where not (rootless; a source within the root) the container's process does it, and says what it lacks. */
+static void clone_source(struct plan *p, struct plan_mount *m)
+{
+	struct err theirs;
+	int fd = mount_clone(AT_FDCWD, m->source, m->o.bind_tree, &theirs);
+
+	if (fd >= 0)
+		m->fd = plan_keep(p, fd);
+}
+
 static int plan_mounts(struct arena *a, const struct runtime *rt, struct plan *p, const struct container_spec *s,
 		       struct err *e)
 {
@@ -182,6 +193,8 @@ static int plan_mounts(struct arena *a, const struct runtime *rt, struct plan *p
 			return -1;
 		if ((to->o.idmap || m->uid_mappings.count || m->gid_mappings.count) && plan_idmap(a, p, rt, m, to, e) < 0)
 			return err_in(e, "mounts: %s", m->destination);
+		if (to->kind == PLAN_BIND && p->userns_fd >= 0 && to->fd < 0)
+			clone_source(p, to);
 		/* A whole /dev that somebody else keeps: nothing of ours is made in it. */
 		if (streq(to->destination, "/dev") && to->kind == PLAN_BIND)
 			p->make_dev = false;

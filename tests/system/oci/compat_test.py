@@ -88,6 +88,40 @@ class Compat(Bundle):
             self.assertIn("must be mounted on ordinary directory", self.run_it("true", want=1))
             os.unlink(f"{self.root}/{name}")
 
+    def test_a_read_only_dev_has_its_devices_and_mounts(self):
+        i = next(i for i, m in enumerate(self.config["mounts"]) if m["destination"] == "/dev")
+        self.config["mounts"][i]["options"] = ["nosuid", "mode=755", "ro"]
+        self.assertEqual(self.sh("ls -d /dev/null /dev/pts/ptmx /dev/fd; touch /dev/x 2>/dev/null || echo refused").split(),
+                         ["/dev/fd", "/dev/null", "/dev/pts/ptmx", "refused"])
+
+    def test_a_file_is_bound_through_links_that_hang_in_the_air(self):
+        open(self.top + "/from", "w").write("bound")
+        os.makedirs(self.root + "/etc")
+        os.symlink("../far/away/hosts", self.root + "/etc/hosts")
+        os.makedirs(self.root + "/far")
+        os.symlink("/else/where", self.root + "/far/away")
+        self.config["mounts"].append({"destination": "/etc/hosts", "type": "bind", "source": self.top + "/from", "options": ["bind"]})
+        self.assertEqual(self.sh("cat /etc/hosts /else/where/hosts"), "bound" * 2)
+        os.unlink(self.root + "/etc/hosts")
+        os.symlink("hosts", self.root + "/etc/hosts")
+        self.run_it("true", want=1)
+
+    def test_sources_that_only_the_hosts_root_may_walk(self):
+        """In a user namespace, too: its root is nobody there."""
+        os.makedirs(self.top + "/closed/dir")
+        open(self.top + "/closed/dir/file", "w").write("seen")
+        os.chmod(self.top + "/closed", 0o700)
+        self.config["linux"]["namespaces"] = NS + [{"type": "user"}]
+        self.config["linux"].update(uidMappings=[{"containerID": 0, "hostID": 100000, "size": 65536}],
+                                    gidMappings=[{"containerID": 0, "hostID": 100000, "size": 65536}])
+        for n in ("dir", "dir/file"):
+            self.config["mounts"].append({"destination": f"/seen-{os.path.basename(n)}", "type": "bind", "options": ["rbind", "ro"],
+                                          "source": f"{self.top}/closed/{n}"})
+        for name in ("proc", "dev", "sys", "seen-dir"):
+            os.makedirs(f"{self.root}/{name}")
+        open(self.root + "/seen-file", "w").close()
+        self.assertEqual(self.sh("cat /seen-dir/file /seen-file"), "seen" * 2)
+
     # --- cgroups ---------------------------------------------------------------------------------
 
     @unittest.skipUnless(controller("pids"), "this kernel has no pids controller")
@@ -159,6 +193,17 @@ class Compat(Bundle):
 
     def ended(self, pids):
         return not any(os.path.exists(f"/proc/{p}") and open(f"/proc/{p}/stat").read().split(")")[-1].split()[0] != "Z" for p in pids)
+
+    def test_a_created_container_ends_by_the_signals_that_end_others(self):
+        self.config["process"]["args"] = ["true"]
+        self.write()
+        for sig in ("TERM", "INT", "HUP", "KILL"):
+            r = subprocess.run([OCI, "--root", self.state, "create", "-b", self.top, self.id], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.assertEqual(r.returncode, 0)
+            self.assertEqual(self.oci("kill", self.id, sig).returncode, 0)
+            until("it has ended by " + sig, lambda: self.record()["status"] == "stopped")
+            self.assertEqual(self.oci("delete", self.id).returncode, 0)
 
     def test_kill_and_delete_reach_who_has_outlived_the_first_process(self):
         left = self.orphans()
