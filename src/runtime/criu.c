@@ -49,7 +49,7 @@ int criu_find(struct arena *a, const char *named, const char **out, struct err *
 static bool is_cause(struct str line)
 {
 	return memmem(line.p, line.len, "Error (", 7) && !memmem(line.p, line.len, "criu/tun.c:", 11) &&
-	       !memmem(line.p, line.len, "criu/kerndat.c:", 15);
+	       !memmem(line.p, line.len, "criu/kerndat.c:", 15) && !memmem(line.p, line.len, "rlimit: ", 8);
 }
 
 static void say_why(struct arena *a, const struct criu_job *job, struct err *e)

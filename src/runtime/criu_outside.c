@@ -52,6 +52,9 @@ static int add_bind(struct arena *a, const struct criu_container *c, const struc
 	if (options.idmap || m->uid_mappings.count)
 		return err_set(e, ERR_UNIMPLEMENTED, "mount %s: CRIU cannot put an idmapped mount back", m->destination);
 	at = place_of(a, c, m->destination, &st);
+	/* At a restore what lies on a tmpfs (/dev/shm) is not to be seen yet. */
+	if (!at && c->mask_dir)
+		at = m->destination;
 	if (at)
 		criu_opts_mount(a, o, at, c->mask_dir ? m->source : at);
 	return 0;

@@ -121,7 +121,10 @@ class Real(Checkpoint):
         for name in ("a", "b"):
             os.makedirs(f"{self.top}/{name}/sub")
             open(f"{self.top}/{name}/who", "w").write(name)
-        self.config["mounts"] += [{"destination": "/deep/data", "type": "bind", "source": self.top + "/a", "options": ["rbind", "ro"]}]
+        os.mkdir(self.top + "/shm")
+        self.config["mounts"] = [m for m in self.config["mounts"] if m["destination"] != "/dev/shm"]
+        self.config["mounts"] += [{"destination": "/dev/shm", "type": "bind", "source": self.top + "/shm", "options": ["bind"]},
+                                  {"destination": "/deep/data", "type": "bind", "source": self.top + "/a", "options": ["rbind", "ro"]}]
         self.config["process"]["args"] = ["sh", "-c", "while sleep 0.05; do cat /deep/data/who; done"]
         self.write()
         for name, verb in (("a", ("run",)), ("b", ("restore", "--image-path", self.images))):
