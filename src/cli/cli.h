@@ -33,6 +33,7 @@ struct verb {
 	const char *alias;
 };
 
+extern const struct verb cli_verbs[]; /* ends with a name of NULL */
 /* Runs one: its help and its complaints are then about it. */
 int cli_run_verb(struct cli *cli, const struct verb *v, char *const *argv, struct err *e);
 
@@ -52,6 +53,7 @@ int verb_rm(struct cli *cli, char *const *argv, struct err *e);
 int verb_inspect(struct cli *cli, char *const *argv, struct err *e);
 int verb_stats(struct cli *cli, char *const *argv, struct err *e);
 int verb_info(struct cli *cli, char *const *argv, struct err *e);
+int verb_completion(struct cli *cli, char *const *argv, struct err *e);
 int verb_version(struct cli *cli, char *const *argv, struct err *e);
 
 /* Connects once. */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const struct verb verbs[] = {
+const struct verb cli_verbs[] = {
 	{ "run", "[OPTION…] IMAGE [COMMAND [ARG…]]", "Run a command in a new container", verb_run, NULL },
 	{ "ps", "[-a]", "List containers", verb_ps, NULL },
 	{ "logs", "[-f] CONTAINER", "Show what a container wrote", verb_logs, NULL },
@@ -31,6 +31,8 @@ static const struct verb verbs[] = {
 	{ "tag", "IMAGE NAME", "Give an image one more name", verb_tag, NULL },
 	{ "info", "", "The daemon: its state, folders and handlers", verb_info, NULL },
 	{ "version", "", "Versions of the command and the daemon", verb_version, NULL },
+	{ "completion", "bash|zsh|fish", "What a shell needs to complete verbs and names", verb_completion, NULL },
+	{ NULL, NULL, NULL, NULL, NULL },
 };
 
 static const struct verb *current;
@@ -38,8 +40,8 @@ static const struct verb *current;
 static void help(void)
 {
 	puts("knarr: containers on this machine\n\nusage: knarr [--socket PATH] [--config FILE] VERB [ARG…]\n");
-	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		printf("  %-12s %s\n", verbs[i].name, verbs[i].help);
+	for (const struct verb *v = cli_verbs; v->name; v++)
+		printf("  %-12s %s\n", v->name, v->help);
 	puts("\nknarr VERB --help has the verb's options. Without --socket the service's user socket is used, and\n"
 	     "where no service runs, a private knarrd for as long as commands run.");
 }
@@ -102,9 +104,9 @@ int cli_run_verb(struct cli *cli, const struct verb *v, char *const *argv, struc
 
 static const struct verb *verb_named(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		if (streq(verbs[i].name, name))
-			return &verbs[i];
+	for (const struct verb *v = cli_verbs; v->name; v++)
+		if (streq(v->name, name))
+			return v;
 	return NULL;
 }
 

@@ -357,6 +357,21 @@ def test_logins(t, n, box):
                 assert done.returncode == 0, done.stderr
 
 
+def test_completion(t, n):
+    with t.test("bash completes verbs, verbs of image and images by what completion prints"):
+        script = n.dir / "knarr.bash"
+        script.write_text(n.cli("completion", "bash").stdout + """
+knarr() { echo example.com/made:1; }
+try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _knarr; echo "${COMPREPLY[*]}"; }
+try knarr comp; try knarr image hi; try knarr image rm example
+""")
+        assert sh("bash", script).split() == ["completion", "history", "example.com/made:1"]
+    with t.test("zsh and fish get theirs; another shell is told which there are"):
+        assert "#compdef knarr" in n.cli("completion", "zsh").stdout
+        assert "complete -c knarr" in n.cli("completion", "fish").stdout
+        fails(n.cli("completion", "ksh", check=False), "bash, zsh and fish")
+
+
 def main():
     t = Tap()
     image = Image([busybox_layer(), layer([("etc/motd", b"hello\n")])])
@@ -371,6 +386,7 @@ def main():
         n.cli("image", "pull", box)
         test_registries(t, n, r, box)
         test_logins(t, n, box)
+        test_completion(t, n)
     t.end()
 
 
