@@ -105,46 +105,15 @@ char *const *pods_handlers(struct pods *ps)
 
 /* --- what their programs are ------------------------------------------------------------------------------------ */
 
-struct feature_enabled {
-	bool enabled;
-};
-
-struct feature_mounts {
-	struct feature_enabled idmap;
-};
-
-struct feature_linux {
-	char **namespaces;
-	struct feature_mounts mounts;
-};
-
 struct features {
 	char *min, *max;
 	char **mount_options;
-	struct feature_linux on_linux;
 };
 
-static const struct json_field enabled_fields[] = {
-	{ "enabled", JSON_BOOL, offsetof(struct feature_enabled, enabled), JSON_OPTIONAL, NULL, 0 },
-	{ NULL, JSON_END, 0, 0, NULL, 0 },
-};
-static const struct json_field mounts_fields[] = {
-	{ "idmap", JSON_SUB, offsetof(struct feature_mounts, idmap), JSON_OPTIONAL, enabled_fields,
-	  sizeof(struct feature_enabled) },
-	{ NULL, JSON_END, 0, 0, NULL, 0 },
-};
-static const struct json_field linux_fields[] = {
-	{ "namespaces", JSON_STRV, offsetof(struct feature_linux, namespaces), JSON_OPTIONAL, NULL, 0 },
-	{ "mountExtensions", JSON_SUB, offsetof(struct feature_linux, mounts), JSON_OPTIONAL, mounts_fields,
-	  sizeof(struct feature_mounts) },
-	{ NULL, JSON_END, 0, 0, NULL, 0 },
-};
 static const struct json_field features_fields[] = {
 	{ "ociVersionMin", JSON_STR, offsetof(struct features, min), JSON_OPTIONAL, NULL, 0 },
 	{ "ociVersionMax", JSON_STR, offsetof(struct features, max), JSON_OPTIONAL, NULL, 0 },
 	{ "mountOptions", JSON_STRV, offsetof(struct features, mount_options), JSON_OPTIONAL, NULL, 0 },
-	{ "linux", JSON_SUB, offsetof(struct features, on_linux), JSON_OPTIONAL, linux_fields,
-	  sizeof(struct feature_linux) },
 	{ NULL, JSON_END, 0, 0, NULL, 0 },
 };
 
@@ -180,7 +149,6 @@ static int probe_program(struct handler *found, struct err *e)
 	if (code == 0 && json_load(&c.arena, buf_str(&text), features_fields, 0, &f, &ignored) == 0) {
 		found->features = true;
 		found->recursive_readonly = strv_has(f.mount_options, "rro");
-		found->user_namespaces = strv_has(f.on_linux.namespaces, "user") && f.on_linux.mounts.idmap.enabled;
 		(void)snprintf(found->version_min, sizeof(found->version_min), "%s", f.min ? f.min : "");
 		(void)snprintf(found->version_max, sizeof(found->version_max), "%s", f.max ? f.max : "");
 		return 0;
@@ -273,8 +241,8 @@ int handler_resolve(struct pods *ps, struct call *c, const struct pod_config *wi
 	if (now.broken.kind != ERR_NONE)
 		return err_set(e, ERR_UNAVAILABLE, "runtime handler %s: %s", name, now.broken.msg);
 	if (config_userns(&wish->namespaces) && !now.user_namespaces)
-		return err_set(e, ERR_UNIMPLEMENTED, "runtime handler %s: %s does not tell that it has user namespaces with idmapped "
-			       "mounts", name, h->path);
+		return err_set(e, ERR_UNIMPLEMENTED, "runtime handler %s: user namespaces of a pod are for the "
+			       "handler native alone", name);
 	*runtime = h->name;
 	return 0;
 }
