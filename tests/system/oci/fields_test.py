@@ -52,7 +52,7 @@ class Fields(Bundle):
             self.start()
             pid = self.init_pid()
             self.assertEqual(os.sched_getscheduler(pid), number, policy)
-            self.assertEqual(os.getpriority(os.PRIO_PROCESS, pid), more.get("nice", 0), policy)
+            self.assertEqual(os.getpriority(os.PRIO_PROCESS, pid), more.get("nice", os.getpriority(os.PRIO_PROCESS, 0)), policy)
             self.stop()
 
     def test_realtime_schedulers_are_the_kernels_own_word(self):
