@@ -718,6 +718,22 @@ int child_mounts(struct child *c, struct err *e)
 	return 0;
 }
 
+/* Each goes, the topmost of a place first; one that a user namespace may not unmount is covered. */
+static int hide_bare(const struct child *c, struct err *e)
+{
+	char *const *path = c->plan->bare;
+	size_t n = strv_len(path);
+
+	if (n && c->old_root_fd >= 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+		return err_sys(e, errno, "make the old root our own");
+	while (n-- > 0) {
+		if (umount2(path[n], MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != ENOENT &&
+		    mount("tmpfs", path[n], "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k") < 0)
+			return err_sys(e, errno, "hide the caller's %s", path[n]);
+	}
+	return 0;
+}
+
 int child_pivot(struct child *c, struct err *e)
 {
 	const struct plan *p = c->plan;
@@ -725,6 +741,8 @@ int child_pivot(struct child *c, struct err *e)
 	if (p->root_readonly && mount_change(c->rootfd, MOUNT_ATTR_RDONLY, 0, false, e) < 0)
 		return err_in(e, "root.readonly");
 	if (c->process->flags & CONTAINER_NO_PIVOT) {
+		if (hide_bare(c, e) < 0)
+			return -1;
 		if (mount_move_onto(c->rootfd, AT_FDCWD, "/", e) < 0 && e->sys != EINVAL && e->sys != ELOOP)
 			return -1;
 		if (chroot(".") < 0)

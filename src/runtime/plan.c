@@ -266,6 +266,26 @@ static int refuse_unsupported(const struct container_spec *s, struct err *e)
 	return 0;
 }
 
+/* Below a root that was only moved the caller's whole proc and sysfs would be found: with them in its mount namespace
+ * a process may mount proc anew, unmasked, in a user namespace of its own. */
+static int plan_bare(struct arena *a, struct plan *p, struct err *e)
+{
+	struct str text;
+
+	if (fs_read_file(a, AT_FDCWD, "/proc/self/mountinfo", 16 << 20, &text, e) < 0)
+		return -1;
+	while (text.p) {
+		struct str line = str_cut(&text, '\n'), path = { 0 };
+
+		if (!line.p || (!memmem(line.p, line.len, " - proc ", 8) && !memmem(line.p, line.len, " - sysfs ", 9)))
+			continue;
+		for (int i = 0; i < 5; i++)
+			path = str_cut(&line, ' ');
+		p->bare = strv_append(a, (char **)p->bare, str_dup(a, path));
+	}
+	return 0;
+}
+
 static int plan_fill(struct arena *a, const struct runtime *rt, const struct container_spec *s, struct plan *p,
 		     struct err *e)
 {
@@ -293,6 +313,8 @@ static int plan_fill(struct arena *a, const struct runtime *rt, const struct con
 	p->process.preserve_fds = s->preserve_fds;
 	p->process.parent_death_signal = s->parent_death_signal;
 	p->process.flags = s->flags;
+	if ((s->flags & CONTAINER_NO_PIVOT) && plan_bare(a, p, e) < 0)
+		return -1;
 	if (p->userns_fd >= 0)
 		plan_in_userns(&p->maps, &p->process);
 	return 0;

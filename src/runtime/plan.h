@@ -97,6 +97,7 @@ struct plan {
 	bool root_cloned;               /* root_fd is our clone of root.path */
 	const char *root_at;            /* hooks find the root there; NULL: it may be anywhere */
 	bool root_readonly, make_dev;
+	char *const *bare;              /* without pivot_root the caller's mounts stay below: its proc and sysfs */
 	unsigned long propagation;
 	bool propagation_tree;
 	const struct plan_mount *mounts;

@@ -8,7 +8,7 @@ import subprocess
 import unittest
 
 from fields_test import until
-from oci_test import NS, OCI, PREFIX, V2, Bundle, controller
+from oci_test import CAPS, NS, OCI, PREFIX, V2, Bundle, controller
 
 
 def v1(*names):
@@ -59,6 +59,19 @@ class Compat(Bundle):
             self.assertEqual((r.returncode, r.stdout), (0, "mounted" * 2), r.stderr)
             self.assertEqual(open(self.top + "/pwd").read().strip(), self.root)
             self.assertEqual(open(self.root + "/etc/hosts").read() + open(self.root + "/etc/passwd").read(), "\n\n")
+
+    def test_without_pivot_root_the_callers_proc_is_not_below(self):
+        """With a whole proc in the mount namespace another may be mounted in a user namespace."""
+        for k in ("bounding", "effective", "permitted"):
+            self.config["process"]["capabilities"][k] = CAPS + ["CAP_SYS_ADMIN", "CAP_SETFCAP", "CAP_SETUID", "CAP_SETGID"]
+        script = "unshare -mrpf sh -c 'mount -t proc none /proc && echo mounted'; true"
+        self.config["process"]["args"] = ["sh", "-c", script]
+        self.write()
+        for more in ([], ["--no-pivot"]):
+            r = self.oci("run", *more, "-b", self.top, self.id)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            self.assertNotIn("mounted", r.stdout, more)
+            self.assertIn("ermi", r.stderr, more)  # it was tried: the kernel's word is EPERM
 
     # --- mounts ----------------------------------------------------------------------------------
 
