@@ -3,7 +3,6 @@
 #include "base/fd.h"
 #include "base/str.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <linux/if_addr.h>
 #include <linux/netlink.h>
@@ -30,18 +29,6 @@ struct addresses {
 	struct address p[ADDRESSES_MAX];
 	size_t n;
 };
-
-bool netdev_name_is_fine(const char *name)
-{
-	size_t n = strlen(name);
-
-	if (!n || n >= IFNAMSIZ || streq(name, ".") || streq(name, ".."))
-		return false;
-	for (; *name; name++)
-		if (*name == '/' || *name == ':' || isspace((unsigned char)*name))
-			return false;
-	return true;
-}
 
 /* --- rtnetlink ------------------------------------------------------------------------------------ */
 
